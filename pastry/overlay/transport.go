@@ -30,10 +30,5 @@ type Transport interface {
 	Close() error
 }
 
-// Receiver takes what a Transport delivers.
-type Receiver interface {
-	// Message handles one message. It must not block; message is valid only during the call.
-	Message(from pastry.NodeHandle, message []byte)
-	// Stream handles one stream that a peer opened. It is called on a goroutine of its own and owns s.
-	Stream(ctx context.Context, from wire.Peer, service wire.Service, s wire.Stream)
-}
+// Receiver takes what a Transport delivers. It is declared in wire, so that transports name it without importing this package.
+type Receiver = wire.Receiver

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"io"
 	"time"
 
@@ -49,4 +50,12 @@ type Stream interface {
 	// the stream, so callers defer it.
 	Cancel()
 	SetDeadline(t time.Time) error
+}
+
+// Receiver takes what a transport delivers.
+type Receiver interface {
+	// Message handles one message. It must not block; message is valid only during the call.
+	Message(from pastry.NodeHandle, message []byte)
+	// Stream handles one stream that a peer opened. It is called on a goroutine of its own and owns s.
+	Stream(ctx context.Context, from Peer, service Service, s Stream)
 }
