@@ -1,0 +1,99 @@
+package register
+
+import (
+	"larder/past"
+)
+
+// PulledEpoch says which members of an older configuration a member knows the frozen state of, its own pull and the pulls
+// of those that it pulled from together.
+type PulledEpoch struct {
+	_     struct{} `cbor:",toarray"`
+	Epoch uint64
+	Total int // members of that configuration
+	From  Members
+}
+
+// fate is what became of the earlier attempts of an operation.
+type fate uint8
+
+const (
+	fateUndecided fate = iota // some attempt may yet be chosen, or may have been
+	fateDead                  // none was chosen and none can be
+	fateChosen                // one was
+	fateCarried               // the highest value descends from one: choose that, and it was
+)
+
+// examine applies the rule for trying again (design.md §5) to the promises of a majority. cur is the highest accepted value
+// among them. That somebody carried the operation is not enough: carried is not chosen.
+func (o *Operation) examine(cur Group) fate {
+	if cur.Value.carries(o.req.ID) {
+		return fateCarried
+	}
+	voters := o.votesFor(o.req.ID)
+	fate := fateDead
+	for ballot, accepted := range voters {
+		witnesses, total := o.witnesses(ballot.Epoch)
+		if total > 0 && accepted.Count() >= Majority(total) {
+			return fateChosen
+		}
+		// A witness that does not remember accepting never will: it promised more, or its epoch is over.
+		if denied := witnesses &^ accepted; total == 0 || total-denied.Count() >= Majority(total) {
+			fate = fateUndecided
+		}
+	}
+	if o.forgotten() {
+		return fateUndecided
+	}
+	return fate
+}
+
+// votesFor returns each ballot at which the operation's own value or one that carried it was accepted, and by whom; its own
+// ballots are listed even if nobody among the promises accepted them.
+func (o *Operation) votesFor(id past.OpID) map[past.Ballot]Members {
+	voters := make(map[past.Ballot]Members, len(o.mine))
+	for _, b := range o.mine {
+		voters[b] = 0
+	}
+	for _, p := range o.promise {
+		for _, e := range p.Group.Log {
+			for _, op := range e.Ops {
+				if op == id {
+					voters[e.Ballot] |= e.Voters
+				}
+			}
+		}
+	}
+	return voters
+}
+
+// witnesses returns the members of an epoch whose memory is in the promises, and how many members that epoch had (0 if
+// nobody knows any more).
+func (o *Operation) witnesses(epoch uint64) (seen Members, total int) {
+	if epoch == o.quorum.Epoch {
+		for member := range o.promise {
+			seen |= 1 << member
+		}
+		return seen, o.quorum.Members
+	}
+	for _, p := range o.promise {
+		for _, e := range p.Pulled {
+			if e.Epoch == epoch {
+				seen |= e.From
+				total = e.Total
+			}
+		}
+	}
+	return seen, total
+}
+
+// forgotten reports whether a member may have forgotten an accept of this operation. Whoever carried it did so above the
+// operation's own first ballot.
+func (o *Operation) forgotten() bool {
+	first := o.mine[0]
+	for _, p := range o.promise {
+		if !p.Group.Floor.Less(first) {
+			return true
+		}
+	}
+	return false
+}
