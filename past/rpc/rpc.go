@@ -1,0 +1,248 @@
+// Package rpc is one request and its answer between two PAST nodes, or a node and itself: who may ask, how many at once, and
+// how errors keep their meaning on the way. What the requests mean is past/chb's, past/pkb's and past/node's.
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"larder/past"
+	"larder/past/wire"
+	"larder/pastry"
+	overlaywire "larder/pastry/wire"
+)
+
+// Ring is what PAST asks of the overlay. All methods are safe for concurrent use and cheap, but for Around and Open.
+type Ring interface {
+	Self() pastry.NodeID
+	// Around returns the live storage nodes of the leaf set round key, this one included if it is one: the candidates for what
+	// lies at key. In a ring of at most |L| nodes that is every storage node, and costs no message.
+	Around(ctx context.Context, key pastry.Key) ([]past.Candidate, error)
+	// Open starts a stream to a node whose handle is known or can be found.
+	Open(ctx context.Context, to pastry.NodeID) (overlaywire.Stream, error)
+	// RTT is the smoothed round-trip time, 0 for this node, and a second for one that was never measured.
+	RTT(id pastry.NodeID) time.Duration
+	// Suspect says that requests to a node fail, so that the overlay looks after it now. Reachable is false for a node that
+	// is believed dead.
+	Suspect(id pastry.NodeID)
+	Reachable(id pastry.NodeID) bool
+}
+
+// Handler answers one request. The answer's body is encoded by rpc; data may be nil. req.Data is valid until it returns.
+type Handler func(ctx context.Context, from overlaywire.Peer, req Request) (answer any, data []byte, err error)
+
+// Request is a request as a Handler sees it.
+type Request struct {
+	Kind wire.Kind
+	body []byte
+	// Data is the request's data, in one piece or, where a node asks itself, in the pieces that it gave.
+	Data [][]byte
+}
+
+// Decode fills v, a pointer to the request's type, from its body.
+func (r *Request) Decode(v any) error { return wire.Unmarshal(r.body, v) }
+
+// Peers sends requests and hands incoming ones to handlers.
+type Peers struct {
+	ring     Ring
+	handlers [256]handler
+	self     overlaywire.Peer
+	slots    chan struct{} // one token per request being answered; senders wait, ctx ends the wait
+	stats    Stats
+}
+
+type handler struct {
+	f    Handler
+	role overlaywire.Roles
+}
+
+// Stats counts what Peers saw, since start.
+type Stats struct {
+	Sent, Failed, Answered, Refused, BadFrames atomic.Int64
+}
+
+// ErrNotAllowed says that the peer's certificate lacks a role that the request needs.
+var ErrNotAllowed = errors.New("peer lacks the role for this request")
+
+// answering is how many requests a node answers at once; further ones wait on their streams, which QUIC bounds.
+const answering = 256
+
+// NewPeers returns Peers of the node self. Handlers are registered before the first request.
+func NewPeers(ring Ring, self overlaywire.Peer) *Peers {
+	return &Peers{ring: ring, self: self, slots: make(chan struct{}, answering)}
+}
+
+// Ring is the ring that the peers are on.
+func (p *Peers) Ring() Ring { return p.ring }
+
+// Stats returns the live counters.
+func (p *Peers) Stats() *Stats { return &p.stats }
+
+// Handle makes f answer requests of kind from peers that hold every role of role.
+func (p *Peers) Handle(kind wire.Kind, role overlaywire.Roles, f Handler) {
+	p.handlers[kind] = handler{f, role}
+}
+
+// Call is one request. Into, if not nil, is where the answer's data are put if they fit its capacity.
+type Call struct {
+	Kind wire.Kind
+	Body any
+	Data [][]byte
+	Into []byte
+}
+
+// Do asks node to and fills answer, a pointer or nil, with its answer's body. It returns the answer's data. Errors that the peer
+// answered wrap the same sentinels of package past as they did there; anything else that goes wrong is
+// past.ErrUnavailable, and whether the peer acted on the request is then not known.
+func (p *Peers) Do(ctx context.Context, to pastry.NodeID, call Call, answer any) ([]byte, error) {
+	p.stats.Sent.Add(1)
+	data, err := p.do(ctx, to, call, answer)
+	var remote *Error
+	if err != nil && !errors.As(err, &remote) {
+		p.stats.Failed.Add(1)
+		if ctx.Err() == nil {
+			p.ring.Suspect(to)
+		}
+		return nil, fmt.Errorf("past: request %#x to %v: %w: %w", uint8(call.Kind), to, past.ErrUnavailable, err)
+	}
+	return data, err
+}
+
+func (p *Peers) do(ctx context.Context, to pastry.NodeID, call Call, answer any) ([]byte, error) {
+	if to == p.ring.Self() {
+		return p.local(ctx, call, answer)
+	}
+	s, err := p.ring.Open(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Cancel()
+	stop := context.AfterFunc(ctx, s.Cancel)
+	defer stop()
+	if err := wire.Write(s, call.Kind, wire.Marshal(call.Body), call.Data...); err != nil {
+		return nil, err
+	}
+	if err := s.CloseWrite(); err != nil {
+		return nil, err
+	}
+	f, err := wire.Read(s, call.Into)
+	if err != nil {
+		return nil, err
+	}
+	return finish(f, answer)
+}
+
+func finish(f wire.Frame, answer any) ([]byte, error) {
+	switch f.Kind {
+	case wire.KindOK:
+		if answer != nil {
+			if err := wire.Unmarshal(f.Body, answer); err != nil {
+				return nil, err
+			}
+		}
+		return f.Data, nil
+	case wire.KindError:
+		var e Error
+		if err := wire.Unmarshal(f.Body, &e); err != nil {
+			return nil, err
+		}
+		return nil, &e
+	}
+	return nil, fmt.Errorf("%w: answer of kind %#x", wire.ErrFrame, uint8(f.Kind))
+}
+
+// local asks this node itself, without a stream. The bodies still go through their encoding, so that handler and caller share nothing.
+func (p *Peers) local(ctx context.Context, call Call, answer any) ([]byte, error) {
+	body, out, err := p.answer(ctx, p.self, Request{Kind: call.Kind, body: wire.Marshal(call.Body), Data: call.Data})
+	if err != nil {
+		return nil, asError(err)
+	}
+	if cap(call.Into) >= len(out) && call.Into != nil {
+		out = append(call.Into[:0], out...)
+	}
+	return finish(wire.Frame{Kind: wire.KindOK, Body: wire.Marshal(body), Data: out}, answer)
+}
+
+// Serve answers the request on s. It is what the overlay calls for each incoming stream.
+func (p *Peers) Serve(ctx context.Context, from overlaywire.Peer, s overlaywire.Stream) {
+	defer s.Cancel()
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	case <-ctx.Done():
+		return
+	}
+	_ = s.SetDeadline(time.Now().Add(requestMax))
+	f, err := wire.Read(s, nil)
+	if err != nil {
+		p.stats.BadFrames.Add(1)
+		return
+	}
+	body, data, err := p.answer(ctx, from, Request{Kind: f.Kind, body: f.Body, Data: [][]byte{f.Data}})
+	if err != nil {
+		p.stats.Refused.Add(1)
+		err = wire.Write(s, wire.KindError, wire.Marshal(asError(err)))
+	} else {
+		p.stats.Answered.Add(1)
+		err = wire.Write(s, wire.KindOK, wire.Marshal(body), data)
+	}
+	if err == nil {
+		_ = s.CloseWrite()
+	}
+}
+
+// requestMax bounds how long one request may occupy a place here.
+const requestMax = 60 * time.Second
+
+func (p *Peers) answer(ctx context.Context, from overlaywire.Peer, req Request) (any, []byte, error) {
+	h := p.handlers[req.Kind]
+	if h.f == nil {
+		return nil, nil, fmt.Errorf("%w: kind %#x", wire.ErrFrame, uint8(req.Kind))
+	}
+	if !from.Roles.Has(h.role) {
+		return nil, nil, fmt.Errorf("%w: %v asked for %#x", ErrNotAllowed, from.Handle.ID, uint8(req.Kind))
+	}
+	return h.f(ctx, from, req)
+}
+
+// Error is an error that a peer answered with.
+type Error struct {
+	_    struct{} `cbor:",toarray"`
+	Code Code
+	Text string
+}
+
+// Code is the sentinel that an Error stands for.
+type Code uint8
+
+// codes maps codes to sentinels; their numbers are part of larder/1.
+var codes = map[Code]error{
+	1: past.ErrNotFound,
+	2: past.ErrUnavailable,
+	3: past.ErrUnknown,
+	4: past.ErrNoSpace,
+	5: past.ErrDamaged,
+	6: ErrNotAllowed,
+	7: wire.ErrFrame,
+}
+
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	for code, sentinel := range codes {
+		if errors.Is(err, sentinel) {
+			return &Error{Code: code, Text: err.Error()}
+		}
+	}
+	return &Error{Text: err.Error()}
+}
+
+func (e *Error) Error() string { return e.Text }
+
+// Unwrap returns the sentinel, nil if the peer's error is none of those that travel.
+func (e *Error) Unwrap() error { return codes[e.Code] }
