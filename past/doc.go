@@ -24,6 +24,10 @@ var (
 	ErrNoSpace = errors.New("no space")
 	// ErrDamaged says that too few good fragments of a stripe could be had.
 	ErrDamaged = errors.New("too few good fragments")
+	// ErrClosed says that a bucket's partition was closed or forgotten: ask for the bucket again.
+	ErrClosed = errors.New("bucket is closed")
+	// ErrUnchanged is what the function of an Update returns to succeed and leave the record as it is.
+	ErrUnchanged = errors.New("unchanged")
 )
 
 // BlockID names a content-hash block: the BLAKE3-256 of its header.

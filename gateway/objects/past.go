@@ -25,7 +25,7 @@ type Registers interface {
 	Write(ctx context.Context, r past.Register, next past.Record) (replaced []past.Record, err error)
 	// Update evaluates f on the current record and writes what it returns, atomically. f may be called several times, must
 	// not block, and refuses by an error, which Update returns as it is. To leave the record as it is and succeed, f returns it
-	// unchanged with ErrUnchanged. It returns what Write returns. past.ErrUnknown: it may or may not have happened.
+	// unchanged with past.ErrUnchanged. It returns what Write returns. past.ErrUnknown: it may or may not have happened.
 	Update(ctx context.Context, r past.Register, f func(cur past.Record) (past.Record, error)) (replaced []past.Record, err error)
 	// Scan returns live registers in order. Each entry was current at some moment during the call.
 	Scan(ctx context.Context, q past.ScanQuery) (past.ScanPage, error)
