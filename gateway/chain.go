@@ -1,0 +1,197 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"larder/auth/sigv4"
+)
+
+// request is one request on its way through the chain. It belongs to the goroutine that serves it.
+type request struct {
+	g   *Gateway
+	w   *reply
+	r   *http.Request
+	id  string
+	raw sigv4.Request // as it came, for the signature
+
+	op          *operation // nil until it is known
+	query       sigv4.Query
+	bucket, key string // decoded; "" where the path has none
+	virtual     bool   // the bucket came from the host name
+
+	auth *sigv4.Auth // nil if the operation takes anybody
+	who  AccessKey
+	info Bucket // of bucket, where the operation is on one that exists
+	body *body
+}
+
+// ServeHTTP answers one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	q := &request{g: g, r: r, w: newReply(w, r, g.IdleBody), id: newID(16)}
+	h := q.w.Header()
+	h.Set("Server", "Larder")
+	h.Set("X-Amz-Request-Id", q.id)
+	h.Set("X-Amz-Id-2", g.hostID)
+	g.metrics.inFlight.Inc()
+	code, cause := "Panic", error(nil)
+	defer func() {
+		g.metrics.inFlight.Dec()
+		q.log(code, cause, start)
+	}()
+	err := q.serve()
+	if err == nil {
+		code = "OK"
+		q.w.finish()
+		return
+	}
+	e := asError(err)
+	code, cause = e.Code, err
+	if q.w.status != 0 { // bytes of a 200 are on their way: only a cut connection can tell the client
+		g.metrics.aborted.Inc()
+		panic(http.ErrAbortHandler)
+	}
+	q.fail(e)
+	q.w.finish()
+}
+
+// serve takes the request through the chain. An error returned has not been answered yet.
+func (q *request) serve() error {
+	release, err := q.g.admit(q.r.Context())
+	if err != nil {
+		return err
+	}
+	defer release()
+	for _, step := range []func() error{q.target, q.match, q.headers, q.authenticate, q.authorise, q.cors, q.openBody} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	err = q.op.handle(q)
+	if q.body != nil && q.body.err != nil && err != nil {
+		return q.body.err // whatever the Backend made of it, the body was the cause
+	}
+	return err
+}
+
+// admit waits for one of the slots and returns what gives it back. The error is ErrOverloaded, or the context's.
+func (g *Gateway) admit(ctx context.Context) (func(), error) {
+	release := func() { <-g.slots }
+	select {
+	case g.slots <- struct{}{}:
+		return release, nil
+	default:
+	}
+	timer := time.NewTimer(g.MaxWait)
+	defer timer.Stop()
+	select {
+	case g.slots <- struct{}{}:
+		return release, nil
+	case <-timer.C:
+		return nil, fmt.Errorf("gateway: %d requests in progress: %w", g.MaxRequests, ErrOverloaded)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// target finds bucket and key in host and path.
+func (q *request) target() error {
+	r := q.r
+	path := r.URL.EscapedPath()
+	if strings.HasPrefix(r.RequestURI, "/") { // else in absolute form, or not from a server
+		path, _, _ = strings.Cut(r.RequestURI, "?")
+	}
+	q.raw = sigv4.Request{Method: r.Method, Path: path, RawQuery: r.URL.RawQuery, Host: r.Host, Header: r.Header}
+	var err error
+	if q.query, err = sigv4.ParseQuery(r.URL.RawQuery); err != nil {
+		return err
+	}
+	path = strings.TrimPrefix(path, "/")
+	if bucket, ok := q.g.virtualHost(r.Host); ok {
+		q.bucket, q.virtual = bucket, true
+	} else {
+		q.bucket, path, _ = strings.Cut(path, "/")
+	}
+	var ok1, ok2 bool
+	q.bucket, ok1 = sigv4.Unescape(q.bucket, false)
+	q.key, ok2 = sigv4.Unescape(path, false)
+	if !ok1 || !ok2 {
+		return refuse("InvalidURI")
+	}
+	return nil
+}
+
+// virtualHost returns the bucket of a host name BUCKET.Domain[:port].
+func (g *Gateway) virtualHost(host string) (string, bool) {
+	if g.Domain == "" {
+		return "", false
+	}
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		host = host[:i]
+	}
+	bucket, ok := strings.CutSuffix(strings.ToLower(host), "."+g.Domain)
+	return bucket, ok && bucket != ""
+}
+
+// resource returns what the request is about, for error bodies.
+func (q *request) resource() string {
+	switch {
+	case q.bucket == "":
+		return "/"
+	case q.key == "":
+		return "/" + q.bucket
+	}
+	return "/" + q.bucket + "/" + q.key
+}
+
+// cors answers for the configuration that buckets do not have: nothing is added to an answer, and a preflight is refused.
+func (q *request) cors() error {
+	if q.r.Method != http.MethodOptions {
+		return nil
+	}
+	if q.r.Header.Get("Origin") == "" {
+		return refusef("BadRequest", "Insufficient information. Origin request header needed.")
+	}
+	method := q.r.Header.Get("Access-Control-Request-Method")
+	switch method {
+	case "GET", "PUT", "HEAD", "POST", "DELETE":
+	case "":
+		return refusef("BadRequest", "Insufficient information. Access-Control-Request-Method request header needed.")
+	default:
+		return refusef("BadRequest", "Invalid Access-Control-Request-Method: %s", printable(method))
+	}
+	return refuse("AccessForbidden", [2]string{"Method", method}, [2]string{"ResourceType", "OBJECT"})
+}
+
+// log writes the access log and the counters.
+func (q *request) log(code string, cause error, start time.Time) {
+	took := time.Since(start)
+	name := "Unknown"
+	if q.op != nil {
+		name = q.op.name
+	}
+	var in int64
+	if q.body != nil {
+		in = q.body.read
+	}
+	q.g.metrics.done(name, code, took, in, q.w.bytes)
+	log := q.g.log.Info
+	fields := []zap.Field{zap.String("requestId", q.id), zap.String("operation", name), zap.String("code", code), zap.Int("status", q.w.status),
+		zap.String("bucket", q.bucket), zap.String("objectKey", q.key), zap.String("user", q.who.User), zap.String("remote", q.r.RemoteAddr),
+		zap.Int64("inBytes", in), zap.Int64("outBytes", q.w.bytes), zap.Duration("took", took)}
+	if code == "InternalError" && !errors.Is(cause, context.Canceled) {
+		log = q.g.log.Error
+		fields = append(fields, zap.Error(cause))
+	} else if code == "ServiceUnavailable" || code == "InsufficientStorage" || q.w.status == http.StatusOK && cause != nil {
+		log = q.g.log.Warn
+		fields = append(fields, zap.Error(cause))
+	}
+	log("s3 request", fields...)
+}
