@@ -128,16 +128,16 @@ func (c *Change) send(successor, to int, message any, out *ChangeOutbox) {
 	out.Sends = append(out.Sends, ChangeSend{Successor: successor, To: to, Message: message})
 }
 
-// Step applies one fact. Facts of earlier attempts are ignored.
+// Step applies one fact. Facts of earlier attempts, or from places that do not exist, are ignored.
 func (c *Change) Step(in any, out *ChangeOutbox) {
 	switch in := in.(type) {
 	case SlotPromised:
-		if c.phase == changePrepare && in.Ballot == c.ballot {
+		if c.phase == changePrepare && in.Ballot == c.ballot && c.from.has(in.From) {
 			c.promises[in.From] = in.Slot
 			c.concludePrepare(out)
 		}
 	case Voted:
-		if c.phase == changeAccept && in.Ballot == c.ballot {
+		if c.phase == changeAccept && in.Ballot == c.ballot && c.from.has(in.From) {
 			c.votes[in.From] = Vote{Member: in.From, Signature: in.Signature}
 			c.concludeVote(out)
 		}
@@ -147,9 +147,15 @@ func (c *Change) Step(in any, out *ChangeOutbox) {
 	case SlotFailed:
 		c.lost(in.From, in.Ballot, out)
 	case FencedBy:
-		c.fenced |= 1 << in.From
+		if c.from.has(in.From) {
+			c.fenced |= 1 << in.From
+		}
 	case EnteredBy:
-		c.active[c.cert.Succession.Next[in.Successor].Partition] |= 1 << in.From
+		next := c.cert.Succession.Next
+		if c.phase != changeFence || in.Successor < 0 || in.Successor >= len(next) || !next[in.Successor].has(in.From) {
+			return
+		}
+		c.active[next[in.Successor].Partition] |= 1 << in.From
 		c.concludeEnter(out)
 	}
 }
@@ -216,7 +222,7 @@ func (c *Change) concludeEnter(out *ChangeOutbox) {
 }
 
 func (c *Change) lost(from int, ballot past.Ballot, out *ChangeOutbox) {
-	if ballot != c.ballot || c.phase != changePrepare && c.phase != changeAccept {
+	if ballot != c.ballot || c.phase != changePrepare && c.phase != changeAccept || !c.from.has(from) {
 		return
 	}
 	c.failed |= 1 << from

@@ -26,6 +26,8 @@ type plan struct {
 	slow     float64 // the share of (operation, node) pairs whose mail is held back
 	restarts float64 // per step
 	wipes    float64
+	rollback float64
+	memory   int // logMax and chainMax, if not 0
 }
 
 var plans = []plan{
@@ -37,6 +39,10 @@ var plans = []plan{
 	{name: "growing", chain: [][]int{{0}, {0, 1, 2}, {0, 1, 2, 3, 4}}, steps: 460, early: 90, writes: 4, kinds: "pcdv", late: "rrc", loss: .15, slow: .3},
 	{name: "a wiped disk", chain: [][]int{{0, 1, 2}, {0, 1, 3}}, steps: 320, early: 90, writes: 4, kinds: "pcdv", late: "rrrc", loss: .1, slow: .2, wipes: .01},
 	{name: "a delete, then quiet changes", chain: [][]int{{0, 1, 2}, {2, 3, 4}, {3, 4, 0}}, steps: 420, early: 60, writes: 3, kinds: "pdd", late: "rrr", loss: .35, slow: .4},
+	{name: "a disk rolled back", chain: [][]int{{0, 1, 2}}, steps: 260, early: 90, writes: 4, kinds: "ppcvd", late: "rrrc", loss: .1, slow: .2, restarts: .015, rollback: .02},
+	{name: "rolled back and moved", chain: [][]int{{0, 1, 2}, {0, 1, 2}}, steps: 360, early: 90, writes: 4, kinds: "ppcvd", late: "rrrc", loss: .1, slow: .2, restarts: .015, rollback: .02},
+	{name: "short memory", chain: [][]int{{0, 1, 2}}, steps: 260, early: 120, writes: 6, kinds: "vvcvp", late: "rrc", loss: .3, slow: .35, memory: 2},
+	{name: "short memory, two epochs", chain: [][]int{{0, 1, 2}, {2, 3, 4}}, steps: 420, early: 120, writes: 6, kinds: "vcdvp", late: "rrc", loss: .3, slow: .35, memory: 2},
 }
 
 // TestLinearizable runs random schedules of every plan and checks each history by brute force.
@@ -85,8 +91,13 @@ func TestLinearizable(t *testing.T) {
 
 // run explores one schedule.
 func (p *plan) run(seed int64) *world {
+	if p.memory > 0 {
+		defer func(l, c int) { logMax, chainMax = l, c }(logMax, chainMax)
+		logMax, chainMax = p.memory, p.memory
+	}
 	rnd := rand.New(rand.NewSource(seed))
 	w := newWorld(rnd, p.chain...)
+	w.tracing = *checkSeed != 0
 	var slow [32][5]bool
 	for i := range slow {
 		for j := range slow[i] {
@@ -94,7 +105,7 @@ func (p *plan) run(seed int64) *world {
 		}
 	}
 	loss := p.loss * rnd.Float64() * 2
-	wiped := false
+	damaged := false // one disk only: two would be one failure too many
 	nextChange := p.early/2 + rnd.Intn(p.early)
 	changing := -1
 	for step := range p.steps {
@@ -118,13 +129,21 @@ func (p *plan) run(seed int64) *world {
 			w.retry(rnd.Intn(len(w.ops)))
 		case x < .24 && len(w.ops) > 0:
 			w.move(rnd.Intn(len(w.ops)))
-		case x < .25 && len(w.ops) > 0:
+		case x < .249 && len(w.ops) > 0:
 			w.step(rnd.Intn(len(w.ops)), HedgeNow{})
+		case x < .25 && len(w.ops) > 0:
+			w.giveUp(rnd.Intn(len(w.ops)))
 		case x < .25+p.restarts:
 			w.restart(rnd.Intn(5))
-		case x < .25+p.restarts+p.wipes && !wiped:
-			wiped = true
-			w.wipe(2)
+		case x < .25+2*p.restarts:
+			w.greet(rnd.Intn(5))
+		case x < .25+2*p.restarts+p.wipes+p.rollback && !damaged:
+			if p.wipes > 0 {
+				w.wipe(2)
+				damaged = true
+			} else {
+				damaged = w.rollback(rnd.Intn(3))
+			}
 		case len(w.mail) > 0:
 			w.deliverRandom(&slow, loss, late)
 		}
@@ -152,7 +171,10 @@ func (w *world) beginRandom(p *plan, late bool) {
 	if kind == 'p' || kind == 'c' || kind == 'v' {
 		arg = string(rune('A' + len(w.ops)))
 	}
-	w.begin(kind, arg, values[w.rnd.Intn(len(values))], epoch, uint64(1+w.rnd.Intn(5)))
+	if len(w.gates) == 0 || w.rnd.Intn(3) > 0 {
+		w.gateway(uint64(1 + w.rnd.Intn(5)))
+	}
+	w.begin(kind, arg, values[w.rnd.Intn(len(values))], epoch, w.gates[w.rnd.Intn(len(w.gates))])
 }
 
 func (w *world) deliverRandom(slow *[32][5]bool, loss float64, late bool) {
@@ -169,6 +191,10 @@ func (w *world) deliverRandom(slow *[32][5]bool, loss float64, late bool) {
 	}
 	if w.rnd.Float64() < chance {
 		w.lose(m)
+		return
+	}
+	if w.rnd.Intn(50) == 0 { // it is delivered twice
+		w.hand(m)
 		return
 	}
 	w.deliver(m)

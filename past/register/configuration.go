@@ -52,6 +52,9 @@ func (c *Configuration) IndexNode(id pastry.NodeID) int {
 	return slices.IndexFunc(c.Members, func(m MemberID) bool { return m.Node == id })
 }
 
+// has reports whether place is a member's place in c.
+func (c *Configuration) has(place int) bool { return place >= 0 && place < len(c.Members) }
+
 // Quorum is the number of members that make a majority of c.
 func (c *Configuration) Quorum() int { return Majority(len(c.Members)) }
 

@@ -10,11 +10,14 @@ import (
 const (
 	// LogMax is how many accepts a member remembers for each group; older ones are below its Floor.
 	LogMax = 64
-	// ChainMax is how many operation ids a value lists. Ids that fell off are still in the logs of the members.
+	// ChainMax is how many operation ids a value lists; older ones are below its Lost.
 	ChainMax = 16
 	// MembersMax bounds a configuration, so that a set of members is a Members bit set.
 	MembersMax = 16
 )
+
+// The limits as variables: random tests shorten them, since their runs are short.
+var logMax, chainMax = LogMax, ChainMax
 
 // Members is a set of members of one configuration, by their place in it.
 type Members uint16
@@ -26,6 +29,10 @@ func (s Members) Count() int { return bits.OnesCount16(uint16(s)) }
 type Value struct {
 	Entries []Entry     `cbor:"1,keyasint,omitempty"`
 	Chain   []past.OpID `cbor:"2,keyasint,omitempty"` // newest last, at most ChainMax
+	// Lost is a ballot that no operation that fell off Chain was accepted above: an operation that began at or below it may
+	// have led to this value although Chain does not list it. Turn is what Lost becomes when ids fall off again.
+	Lost past.Ballot `cbor:"3,keyasint,omitempty"`
+	Turn past.Ballot `cbor:"4,keyasint,omitempty"`
 }
 
 // Entry is one register of a group.
@@ -50,7 +57,8 @@ func (v Value) With(name string, r past.Record) Value {
 	} else {
 		entries = slices.Insert(entries, i, Entry{name, r})
 	}
-	return Value{Entries: entries, Chain: v.Chain}
+	v.Entries = entries
+	return v
 }
 
 func compareName(e Entry, name string) int {
@@ -71,10 +79,18 @@ func (v Value) deleted() bool {
 // carries reports whether op is in v's chain.
 func (v Value) carries(op past.OpID) bool { return slices.Contains(v.Chain, op) }
 
-// extend returns chain with op added, shortened to ChainMax.
-func extend(chain []past.OpID, op past.OpID) []past.OpID {
-	out := append(slices.Clone(chain), op)
-	return out[max(0, len(out)-ChainMax):]
+// after returns v as what op made of cur: cur's chain and op. A chain that grows too long loses its older half, all of which
+// was accepted at or below Turn.
+func (v Value) after(cur Group, op past.OpID) Value {
+	half := chainMax / 2
+	v.Chain, v.Lost, v.Turn = append(slices.Clone(cur.Value.Chain), op), cur.Value.Lost, cur.Value.Turn
+	if len(v.Chain) > chainMax {
+		v.Chain, v.Lost = slices.Clone(v.Chain[half:]), v.Turn
+	}
+	if len(v.Chain) == half+1 {
+		v.Turn = cur.Accepted // everything but op, and so the half that goes next, is in cur's chain
+	}
+	return v
 }
 
 // Group is what one member keeps of one group, in one configuration. The zero Group was never written.
@@ -98,6 +114,7 @@ type LogEntry struct {
 	_      struct{} `cbor:",toarray"`
 	Ballot past.Ballot
 	Ops    []past.OpID
+	Lost   past.Ballot // of the value
 	Voters Members
 }
 
@@ -143,7 +160,7 @@ func (g *Group) Accept(a Accept, self int) (done Accepted, ok bool) {
 	done.Replaced = g.Value
 	g.Promised, g.Accepted, g.Chosen = a.Ballot, a.Ballot, false
 	g.Value, g.Proof = a.Value, a.Proof
-	g.remember(LogEntry{Ballot: a.Ballot, Ops: a.Value.Chain, Voters: 1 << self})
+	g.remember(LogEntry{Ballot: a.Ballot, Ops: a.Value.Chain, Lost: a.Value.Lost, Voters: 1 << self})
 	return done, true
 }
 
@@ -168,7 +185,7 @@ func (g *Group) remember(e LogEntry) {
 		return
 	}
 	g.Log = slices.Insert(slices.Clip(g.Log), i, e)
-	if over := len(g.Log) - LogMax; over > 0 {
+	if over := len(g.Log) - logMax; over > 0 {
 		g.Floor = g.Log[over-1].Ballot
 		g.Log = slices.Clone(g.Log[over:])
 	}

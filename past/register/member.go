@@ -31,11 +31,21 @@ type Member struct {
 	Epoch  uint64 `cbor:"2,keyasint"`
 	Active bool   `cbor:"3,keyasint"`
 	// Fenced: no operation of Epoch is answered any more, for ever; the groups are frozen and may be pulled.
-	Fenced bool          `cbor:"4,keyasint"`
+	Fenced bool `cbor:"4,keyasint"`
+	// Pulled is whose frozen groups, epoch by epoch, the groups of Epoch came from: newest first, at most pulledMax.
 	Pulled []PulledEpoch `cbor:"5,keyasint,omitempty"`
 	// Forgotten is the highest ballot in the memory of groups that were dropped: the floor of every group that is not there.
 	Forgotten past.Ballot `cbor:"6,keyasint"`
 	Slot      Slot        `cbor:"7,keyasint"`
+	// Kept is the epoch before Epoch, if this disk was active in that too. Its frozen groups stay, for the members of Epoch that
+	// have not pulled yet: a majority of those before may all be survivors. Nil: released.
+	Kept *Kept `cbor:"8,keyasint,omitempty"`
+}
+
+// Kept is an epoch whose frozen groups lie on this disk beside those of the next.
+type Kept struct {
+	Epoch uint64     `cbor:"1,keyasint"`
+	Head  FrozenHead `cbor:"2,keyasint"`
 }
 
 // Slot is a member's acceptor state in the choice of what follows the newest configuration that it knows.
@@ -84,15 +94,17 @@ func (m *Member) Check(epoch uint64, self MemberID) Status {
 // Fence makes the member refuse its epoch from now on. Only an active member has a state worth freezing; one that has not
 // pulled yet must not be counted. It reports whether the groups of epoch are frozen here.
 func (m *Member) Fence(epoch uint64) (frozen bool) {
-	if m.Epoch != epoch || !m.Active {
-		return false
+	if m.Epoch == epoch && m.Active {
+		m.Fenced = true
 	}
-	m.Fenced = true
-	return true
+	return m.Frozen(epoch)
 }
 
 // Frozen reports whether the groups of epoch may be pulled from here.
-func (m *Member) Frozen(epoch uint64) bool { return m.Epoch == epoch && m.Active && m.Fenced }
+func (m *Member) Frozen(epoch uint64) bool {
+	_, ok := m.HeadOf(epoch)
+	return ok
+}
 
 // FrozenHead is what a member says of itself with its frozen groups.
 type FrozenHead struct {
@@ -100,8 +112,19 @@ type FrozenHead struct {
 	Forgotten past.Ballot   `cbor:"2,keyasint"`
 }
 
-// Head is m's part of what it gives to those who pull its frozen groups.
+// Head is m's part of what it gives to those who pull its frozen groups of m.Epoch.
 func (m *Member) Head() FrozenHead { return FrozenHead{Pulled: m.Pulled, Forgotten: m.Forgotten} }
+
+// HeadOf is m's part of what it gives to those who pull its frozen groups of epoch; ok is false if none are frozen here.
+func (m *Member) HeadOf(epoch uint64) (head FrozenHead, ok bool) {
+	if m.Kept != nil && m.Kept.Epoch == epoch {
+		return m.Kept.Head, true
+	}
+	return m.Head(), m.Epoch == epoch && m.Active && m.Fenced
+}
+
+// Release ends the keeping of the epoch before m.Epoch. The caller knows that every member of m.Epoch, or of a later epoch, is active.
+func (m *Member) Release() { m.Kept = nil }
 
 // Entrance is a member's way into an epoch: pull the frozen groups of a majority of the epoch before, merge them (Group.Merge),
 // drop what is Droppable, then Enter.
@@ -137,8 +160,24 @@ func (e *Entrance) Dropped(g *Group) {
 	}
 }
 
-// Enter makes m an active member of the epoch. The groups are durable before, m after; then it may answer.
+// Settle marks g as chosen if a majority of the epoch before accepted its value in that epoch, as far as was pulled, and reports
+// whether that is news.
+func (e *Entrance) Settle(g *Group) (news bool) {
+	if g.Chosen || g.Accepted.Epoch != e.before.Epoch || len(g.Log) == 0 {
+		return false
+	}
+	newest := g.Log[len(g.Log)-1]
+	g.Chosen = newest.Ballot == g.Accepted && newest.Voters.Count() >= e.before.Quorum()
+	return g.Chosen
+}
+
+// Enter makes m an active member of the epoch. The groups are durable before, m after; then it may answer. The frozen
+// groups of m.Kept stay on disk.
 func (m *Member) Enter(e *Entrance) {
+	m.Kept = nil
+	if head, ok := m.HeadOf(e.before.Epoch); ok {
+		m.Kept = &Kept{Epoch: e.before.Epoch, Head: head}
+	}
 	pulled := PulledEpoch{Epoch: e.before.Epoch, Total: len(e.before.Members)}
 	older := map[uint64]PulledEpoch{}
 	m.Forgotten = e.dropped
@@ -200,8 +239,9 @@ func (m *Member) SlotAccept(next Succession, b past.Ballot, self MemberID) (s Sl
 }
 
 // votes reports whether self has a vote on what follows epoch. Where a successor is known there is nothing left to choose,
-// and an older epoch's slot is gone: to answer for it would be to forget what was promised.
+// and an older epoch's slot is gone: to answer for it would be to forget what was promised. Only active members vote, so
+// that an epoch with a successor has a majority whose groups can be frozen: who is not active by then never will be.
 func (m *Member) votes(epoch uint64, self MemberID) bool {
 	c := m.Lineage.At(epoch)
-	return c != nil && epoch == m.Lineage.Epoch() && epoch >= m.Slot.Epoch && c.Index(self) >= 0
+	return c != nil && epoch == m.Lineage.Epoch() && epoch >= m.Slot.Epoch && c.Index(self) >= 0 && m.Active && m.Epoch == epoch
 }

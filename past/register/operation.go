@@ -38,6 +38,9 @@ type Quorum struct {
 
 func (q Quorum) majority() int { return Majority(q.Members) }
 
+// has reports whether place is a member's place.
+func (q Quorum) has(place int) bool { return place >= 0 && place < q.Members }
+
 // Send is a wish: ask member To. Message is a ReadAsk, PrepareAsk or Accept; the driver adds the Proof to an Accept.
 type Send struct {
 	To      int
@@ -196,43 +199,44 @@ func (o *Operation) begin(out *Outbox) {
 		o.startRead(out)
 	case o.req.Op == OpBlind && len(o.mine) == 0:
 		o.ballot = o.nextBallot()
-		o.startAccept(o.own(o.req.Blind, nil), intentOwn, out)
+		o.startAccept(o.req.Blind.after(Group{}, o.req.ID), intentOwn, out)
 	default:
 		o.startPrepare(out)
 	}
 }
 
-// Step applies one fact. Facts that belong to an earlier attempt are ignored.
+// Step applies one fact. Facts that belong to an earlier attempt, or come from a place that is none of the configuration's, are ignored. A
+// Quorum is trusted: it comes from a verified lineage.
 func (o *Operation) Step(in Input, out *Outbox) {
 	if o.phase == phaseDone {
 		return
 	}
 	switch in := in.(type) {
 	case ReadAnswer:
-		if o.phase == phaseRead && in.Round == o.round {
+		if o.phase == phaseRead && in.Round == o.round && o.quorum.has(in.From) {
 			o.reads[in.From] = in
 			o.concludeRead(out)
 		}
 	case Promised:
-		if o.phase == phasePrepare && in.Promise.Ballot == o.ballot {
+		if o.phase == phasePrepare && in.Promise.Ballot == o.ballot && o.quorum.has(in.From) {
 			o.promise[in.From] = in.Promise
 			o.see(in.Promise.Group.Promised)
 			o.see(in.Promise.Group.Accepted)
 			o.concludePrepare(out)
 		}
 	case AcceptedBy:
-		if o.phase == phaseAccept && in.Ballot == o.ballot {
-			o.acks |= 1 << in.From
-			if len(in.Accepted.Replaced.Entries) > 0 {
+		if o.phase == phaseAccept && in.Ballot == o.ballot && o.quorum.has(in.From) {
+			if o.acks&(1<<in.From) == 0 && len(in.Accepted.Replaced.Entries) > 0 {
 				o.replaced = append(o.replaced, in.Accepted.Replaced)
 			}
+			o.acks |= 1 << in.From
 			o.concludeAccept(out)
 		}
 	case Refused:
 		o.see(in.Promised)
 		o.lost(in.From, in.Ballot, out)
 	case Failed:
-		if o.phase == phaseRead && in.Round == o.round && in.Ballot.IsZero() {
+		if o.phase == phaseRead && in.Round == o.round && in.Ballot.IsZero() && o.quorum.has(in.From) {
 			o.failed |= 1 << in.From
 			o.askRest(out)
 			o.concludeRead(out)
@@ -266,12 +270,6 @@ func (o *Operation) see(b past.Ballot) {
 func (o *Operation) nextBallot() past.Ballot {
 	o.seen = o.counter(o.seen)
 	return past.Ballot{Epoch: o.quorum.Epoch, Counter: o.seen, Proposer: o.proposer}
-}
-
-// own is v as the operation's own next value after one with the given chain.
-func (o *Operation) own(v Value, chain []past.OpID) Value {
-	v.Chain = extend(chain, o.req.ID)
-	return v
 }
 
 func (o *Operation) send(to int, message any, out *Outbox) {
@@ -320,11 +318,14 @@ func (o *Operation) concludeRead(out *Outbox) {
 			return
 		}
 	}
-	answered := len(o.reads)
-	if answered >= o.quorum.majority() {
+	if len(o.reads) >= o.quorum.majority() {
 		o.askRest(out) // they differ: somebody is behind, or a write is under way
 	}
-	if answered+o.failed.Count() == o.asked.Count() && o.asked.Count() == o.quorum.Members {
+	heard := o.failed
+	for from := range o.reads {
+		heard |= 1 << from
+	}
+	if heard.Count() == o.quorum.Members {
 		o.startPrepare(out)
 	}
 }
@@ -365,14 +366,14 @@ func (o *Operation) concludePrepare(out *Outbox) {
 	case OpRead:
 		o.report(cur, settled, intentRead, nil, out)
 	case OpBlind:
-		o.startAccept(o.own(o.req.Blind, nil), intentOwn, out)
+		o.startAccept(o.req.Blind.after(Group{}, o.req.ID), intentOwn, out)
 	case OpUpdate:
 		next, err := o.req.Update(cur.Value)
 		if err != nil {
 			o.report(cur, settled, intentReject, err, out)
 			return
 		}
-		o.startAccept(o.own(next, cur.Value.Chain), intentOwn, out)
+		o.startAccept(next.after(cur, o.req.ID), intentOwn, out)
 	}
 }
 
@@ -439,7 +440,7 @@ func (o *Operation) concludeAccept(out *Outbox) {
 
 // lost notes that a member will not help the attempt at ballot; without a majority left the operation tries again.
 func (o *Operation) lost(from int, ballot past.Ballot, out *Outbox) {
-	if ballot != o.ballot || o.phase != phasePrepare && o.phase != phaseAccept {
+	if ballot != o.ballot || o.phase != phasePrepare && o.phase != phaseAccept || !o.quorum.has(from) {
 		return
 	}
 	o.failed |= 1 << from

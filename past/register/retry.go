@@ -1,6 +1,8 @@
 package register
 
 import (
+	"slices"
+
 	"larder/past"
 )
 
@@ -54,12 +56,14 @@ func (o *Operation) votesFor(id past.OpID) map[past.Ballot]Members {
 	for _, b := range o.mine {
 		voters[b] = 0
 	}
-	for _, p := range o.promise {
+	for from, p := range o.promise {
 		for _, e := range p.Group.Log {
-			for _, op := range e.Ops {
-				if op == id {
-					voters[e.Ballot] |= e.Voters
-				}
+			switch {
+			case !slices.Contains(e.Ops, id):
+			case e.Ballot.Epoch == o.quorum.Epoch:
+				voters[e.Ballot] |= e.Voters & (1 << from) // a member speaks for itself alone
+			default:
+				voters[e.Ballot] |= e.Voters
 			}
 		}
 	}
@@ -86,13 +90,18 @@ func (o *Operation) witnesses(epoch uint64) (seen Members, total int) {
 	return seen, total
 }
 
-// forgotten reports whether a member may have forgotten an accept of this operation. Whoever carried it did so above the
-// operation's own first ballot.
+// forgotten reports whether an accept of this operation may be missing from what the members remember: it is below a floor,
+// or it was carried by a value whose chain has lost it. Whoever carried it did so above the operation's own first ballot.
 func (o *Operation) forgotten() bool {
 	first := o.mine[0]
 	for _, p := range o.promise {
 		if !p.Group.Floor.Less(first) {
 			return true
+		}
+		for _, e := range p.Group.Log {
+			if !e.Lost.Less(first) && !slices.Contains(e.Ops, o.req.ID) {
+				return true
+			}
 		}
 	}
 	return false

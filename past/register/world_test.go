@@ -14,7 +14,7 @@ import (
 // world is five disks, the operations and changes of a run, and the messages between them, delivered in any order that its
 // caller chooses. The code under test is that of the live node; only disks and network are simulated.
 type world struct {
-	rnd     *rand.Rand
+	rnd     *rand.Rand // nil in directed tests: members are asked in their order
 	disks   []*disk
 	chain   []Configuration
 	lineage Lineage // the longest known to anybody
@@ -22,8 +22,17 @@ type world struct {
 	ops     []*op
 	changes []*Change
 	clock   int
-	counter uint64
+	counter uint64 // of the changes
+	starts  byte   // of disks
+	gates   []*gateway
+	tracing bool
 	trace   []string
+}
+
+// gateway is one process that proposes: what a start of it draws, and its clock.
+type gateway struct {
+	proposer past.ProposerID
+	next     uint64
 }
 
 // disk is one node with what it has on disk. Every handler is atomic: what it changes is durable when it answers.
@@ -31,12 +40,27 @@ type disk struct {
 	id       MemberID
 	m        Member
 	groups   map[string]Group
+	frozen   map[uint64]map[string]Group // by epoch, kept after the next one was entered
+	boots    Boots
+	boot     Boot
+	images   []image // of the disk, each taken just before a start
+	greeting *Greeting
+	greeted  uint64 // the epoch of greeting's configuration
 	entrance *Entrance
 	merged   map[string]Group
 	pulled   map[int]bool
 }
 
-// mail is one message. Exactly one of op and change says whom it is from or for; a pull has neither.
+// image is all that lies on a disk.
+type image struct {
+	m      Member
+	groups map[string]Group
+	frozen map[uint64]map[string]Group
+	boots  Boots
+	boot   Boot
+}
+
+// mail is one message. At most one of op and change says whom it is from or for; pulls and greetings have neither.
 type mail struct {
 	op, change int // index or -1
 	node       int
@@ -63,10 +87,14 @@ type op struct {
 
 const head = ""
 
+// newWorld makes the disks of nodes 0 to 4; chain lists the nodes of each epoch's members, of which the first exists.
 func newWorld(rnd *rand.Rand, chain ...[]int) *world {
 	w := &world{rnd: rnd}
 	for i := range 5 {
 		w.disks = append(w.disks, &disk{id: member(i, 1), groups: map[string]Group{}})
+	}
+	for i := range w.disks {
+		w.start(i)
 	}
 	for e, nodes := range chain {
 		c := Configuration{Epoch: uint64(e)}
@@ -79,6 +107,11 @@ func newWorld(rnd *rand.Rand, chain ...[]int) *world {
 	for _, n := range chain[0] {
 		w.disks[n].m.Genesis(w.lineage)
 	}
+	for _, d := range w.disks { // they all know one another
+		for _, fellow := range w.disks {
+			d.boots.Greet(fellow.id, fellow.greeting.boot)
+		}
+	}
 	return w
 }
 
@@ -89,16 +122,29 @@ func member(node int, incarnation uint64) MemberID {
 func (w *world) node(m MemberID) int { return int(m.Node[0]) - 1 }
 
 func (w *world) logf(format string, args ...any) {
-	w.trace = append(w.trace, fmt.Sprintf("%4d ", w.clock)+fmt.Sprintf(format, args...))
+	if w.tracing {
+		w.trace = append(w.trace, fmt.Sprintf("%4d ", w.clock)+fmt.Sprintf(format, args...))
+	}
 }
 
 func (w *world) quorum(epoch uint64) Quorum {
 	n := len(w.chain[epoch].Members)
-	return Quorum{Epoch: epoch, Members: n, Nearest: w.rnd.Perm(n)}
+	nearest := nearestFirst(n)
+	if w.rnd != nil {
+		w.rnd.Shuffle(n, func(i, j int) { nearest[i], nearest[j] = nearest[j], nearest[i] })
+	}
+	return Quorum{Epoch: epoch, Members: n, Nearest: nearest}
 }
 
-// begin starts an operation of the given kind; counter is where its ballots begin.
-func (w *world) begin(kind byte, arg, expected string, epoch, counter uint64) *op {
+// gateway starts a process whose clock may be anywhere.
+func (w *world) gateway(counter uint64) *gateway {
+	g := &gateway{proposer: past.ProposerID{byte(len(w.gates) + 1)}, next: counter}
+	w.gates = append(w.gates, g)
+	return g
+}
+
+// begin starts an operation of the given kind at a gateway.
+func (w *world) begin(kind byte, arg, expected string, epoch uint64, g *gateway) *op {
 	i := len(w.ops)
 	o := &op{kind: kind, group: "g", arg: arg, expected: expected, invoked: w.clock, quorum: w.quorum(epoch)}
 	req := Request{ID: past.OpID{byte(i + 1)}}
@@ -125,14 +171,12 @@ func (w *world) begin(kind byte, arg, expected string, epoch, counter uint64) *o
 			return next.With(head, live(arg)), nil
 		}
 	}
-	next := counter
-	o.Operation = NewOperation(req, past.ProposerID{byte(i + 1)}, func(seen uint64) uint64 {
-		next = max(next, seen+1)
-		next++
-		return next - 1
+	o.Operation = NewOperation(req, g.proposer, func(seen uint64) uint64 {
+		g.next = max(g.next, seen+1) + 1
+		return g.next - 1
 	})
 	w.ops = append(w.ops, o)
-	w.logf("op%d %c arg=%q expected=%q begins in epoch %d at %d", i, kind, arg, expected, epoch, counter)
+	w.logf("op%d %c arg=%q expected=%q begins in epoch %d at %d", i, kind, arg, expected, epoch, g.next)
 	var out Outbox
 	o.Start(o.quorum, &out)
 	w.apply(i, &out)
@@ -230,16 +274,41 @@ func (w *world) retry(i int) {
 	}
 }
 
+// giveUp ends an operation whose client waits no longer.
+func (w *world) giveUp(i int) {
+	if !w.ops[i].ended {
+		w.step(i, GiveUp{})
+	}
+}
+
+// take takes mail out of the post.
+func (w *world) take(m *mail) {
+	i := slices.Index(w.mail, m)
+	w.mail[i] = w.mail[len(w.mail)-1]
+	w.mail = w.mail[:len(w.mail)-1]
+}
+
 // deliver takes mail out of the post and hands it over.
 func (w *world) deliver(m *mail) {
-	w.mail = slices.DeleteFunc(w.mail, func(x *mail) bool { return x == m })
+	w.take(m)
+	w.hand(m)
+}
+
+// hand delivers a copy of the mail.
+func (w *world) hand(m *mail) {
+	if m.answer == nil && !w.disks[m.node].greeting.Confirmed() {
+		if _, ok := m.ask.(greetAsk); !ok { // that one is about the others
+			w.reply(m, failure(m))
+			return
+		}
+	}
 	switch {
 	case m.answer != nil && m.op >= 0:
 		w.step(m.op, m.answer.(Input))
 	case m.answer != nil && m.change >= 0:
 		w.stepChange(m.change, m.answer)
 	case m.answer != nil:
-		w.pullAnswer(m)
+		w.ownAnswer(m)
 	case m.op >= 0:
 		w.handle(m)
 	default:
@@ -249,7 +318,7 @@ func (w *world) deliver(m *mail) {
 
 // lose drops mail; whoever asked learns, some day, that no answer will come.
 func (w *world) lose(m *mail) {
-	w.mail = slices.DeleteFunc(w.mail, func(x *mail) bool { return x == m })
+	w.take(m)
 	w.reply(m, failure(m))
 }
 
@@ -288,7 +357,14 @@ func (w *world) handle(m *mail) {
 		}
 		return
 	}
-	if s := d.m.Check(m.epoch, d.id); s != StatusReady {
+	epoch := m.epoch
+	switch ask := m.ask.(type) {
+	case PrepareAsk:
+		epoch = ask.Ballot.Epoch
+	case Accept:
+		epoch = ask.Ballot.Epoch
+	}
+	if s := d.m.Check(epoch, d.id); s != StatusReady {
 		w.reply(m, failure(m))
 		return
 	}
@@ -311,7 +387,9 @@ func (w *world) handle(m *mail) {
 		w.reply(m, Promised{From: m.place, Promise: p})
 	case Accept:
 		done, ok := g.Accept(ask, m.place)
-		w.logf("node %d: accept %v %q of op%d: %v", m.node, ask.Ballot, state(ask.Value), m.op, ok)
+		if w.tracing {
+			w.logf("node %d: accept %v %q of op%d: %v", m.node, ask.Ballot, state(ask.Value), m.op, ok)
+		}
 		if !ok {
 			w.reply(m, Refused{From: m.place, Ballot: ask.Ballot, Promised: g.Promised})
 			return
@@ -319,237 +397,4 @@ func (w *world) handle(m *mail) {
 		d.groups[group] = g
 		w.reply(m, AcceptedBy{From: m.place, Ballot: ask.Ballot, Accepted: done})
 	}
-}
-
-// --- configurations
-
-// change starts to bring the chain from epoch to the one after it.
-func (w *world) change(epoch uint64) int {
-	w.counter++
-	want := Succession{Epoch: epoch, Next: []Configuration{w.chain[epoch+1]}}
-	c := NewChange(w.chain[epoch], want, past.ProposerID{0xff, byte(w.counter)}, func(seen uint64) uint64 {
-		w.counter = max(w.counter, seen) + 1
-		return w.counter
-	})
-	w.changes = append(w.changes, c)
-	w.startChange(len(w.changes) - 1)
-	return len(w.changes) - 1
-}
-
-func (w *world) startChange(i int) {
-	var out ChangeOutbox
-	w.changes[i].Start(&out)
-	w.applyChange(i, &out)
-}
-
-func (w *world) stepChange(i int, in any) {
-	var out ChangeOutbox
-	w.changes[i].Step(in, &out)
-	w.applyChange(i, &out)
-}
-
-func (w *world) applyChange(i int, out *ChangeOutbox) {
-	c := w.changes[i]
-	if out.Chosen != nil && out.Chosen.Succession.Epoch == w.lineage.Epoch() {
-		w.lineage = w.lineage.Extend(*out.Chosen)
-		w.logf("epoch %d is chosen", w.lineage.Epoch())
-	}
-	for _, s := range out.Sends {
-		members := c.from.Members
-		if _, ok := s.Message.(EnterAsk); ok {
-			members = c.cert.Succession.Next[s.Successor].Members
-		}
-		w.mail = append(w.mail, &mail{op: -1, change: i, node: w.node(members[s.To]), epoch: c.from.Epoch, place: s.To, ask: s.Message})
-	}
-}
-
-// pullAsk and pullAnswer carry frozen groups from one disk to another.
-type pullAsk struct{ by int }
-type pullAnswer struct {
-	head   FrozenHead
-	groups map[string]Group
-}
-
-func (w *world) handleChange(m *mail) {
-	d := w.disks[m.node]
-	switch ask := m.ask.(type) {
-	case SlotAsk:
-		if s, ok := d.m.SlotPrepare(m.epoch, ask.Ballot, d.id); ok {
-			w.reply(m, SlotPromised{From: m.place, Ballot: ask.Ballot, Slot: s})
-		} else {
-			w.reply(m, SlotRefused{From: m.place, Ballot: ask.Ballot, Promised: s.Promised})
-		}
-	case VoteAsk:
-		if s, ok := d.m.SlotAccept(ask.Next, ask.Ballot, d.id); ok {
-			w.reply(m, Voted{From: m.place, Ballot: ask.Ballot})
-		} else {
-			w.reply(m, SlotRefused{From: m.place, Ballot: ask.Ballot, Promised: s.Promised})
-		}
-	case FenceAsk:
-		d.m.Learn(w.lineageTo(m.epoch + 1))
-		frozen := d.m.Fence(m.epoch)
-		w.logf("node %d: fence epoch %d: %v", m.node, m.epoch, frozen)
-		if frozen {
-			w.reply(m, FencedBy{From: m.place})
-		}
-	case EnterAsk:
-		d.m.Learn(w.lineageTo(m.epoch + 1))
-		w.enter(m.node)
-		if d.m.Epoch == m.epoch+1 && d.m.Active {
-			w.reply(m, EnteredBy{From: m.place})
-		}
-	case pullAsk:
-		if d.m.Frozen(m.epoch) {
-			groups := map[string]Group{}
-			for name, g := range d.groups {
-				groups[name] = g
-			}
-			w.reply(m, pullAnswer{d.m.Head(), groups})
-		}
-	}
-}
-
-func (w *world) lineageTo(epoch uint64) Lineage {
-	l := w.lineage
-	l.Certificates = l.Certificates[:min(epoch, uint64(len(l.Certificates)))]
-	return l
-}
-
-// enter starts or continues the node's way into the newest epoch that it knows.
-func (w *world) enter(node int) {
-	d := w.disks[node]
-	e := d.m.Entrance(d.id)
-	if e == nil {
-		return
-	}
-	if d.entrance == nil || d.entrance.Epoch != e.Epoch {
-		d.entrance, d.merged, d.pulled = e, map[string]Group{}, map[int]bool{}
-	}
-	for place, m := range w.chain[e.Epoch-1].Members {
-		w.mail = append(w.mail, &mail{op: -1, change: -1, node: w.node(m), epoch: e.Epoch - 1, place: place, ask: pullAsk{by: node}})
-	}
-}
-
-func (w *world) pullAnswer(m *mail) {
-	node, a := m.ask.(pullAsk).by, m.answer.(pullAnswer)
-	d := w.disks[node]
-	if d.entrance == nil || d.entrance.Epoch != m.epoch+1 || d.pulled[m.place] {
-		return
-	}
-	d.pulled[m.place] = true
-	for name, frozen := range a.groups {
-		g := d.merged[name]
-		g.Merge(frozen)
-		d.merged[name] = g
-	}
-	if !d.entrance.Pulled(m.place, a.head) {
-		return
-	}
-	for name, g := range d.merged {
-		if g.Droppable() {
-			d.entrance.Dropped(&g)
-			delete(d.merged, name)
-		}
-	}
-	d.groups = d.merged
-	d.m.Enter(d.entrance)
-	d.entrance = nil
-	w.logf("node %d: active in epoch %d", node, d.m.Epoch)
-}
-
-// wipe gives the node an empty disk.
-func (w *world) wipe(node int) {
-	w.logf("node %d: disk wiped", node)
-	id := w.disks[node].id
-	id.Incarnation++
-	w.disks[node] = &disk{id: id, groups: map[string]Group{}}
-}
-
-// restart ends what the node had in memory alone: its pulls, and marks that were not synced.
-func (w *world) restart(node int) {
-	w.logf("node %d: restarts", node)
-	d := w.disks[node]
-	d.entrance, d.merged, d.pulled = nil, nil, nil
-	for name, g := range d.groups {
-		if w.rnd.Intn(2) == 0 {
-			g.Chosen = false
-			d.groups[name] = g
-		}
-	}
-}
-
-// --- linearizability
-
-// linearizable looks for an order of the operations that explains what they returned, by brute force.
-func linearizable(ops []*op) bool {
-	type point struct {
-		done  uint32
-		state string
-	}
-	seen := map[point]bool{}
-	var returned uint32
-	for i, o := range ops {
-		if o.returned != 0 {
-			returned |= 1 << i
-		}
-	}
-	var search func(p point) bool
-	search = func(p point) bool {
-		if p.done&returned == returned {
-			return true
-		}
-		if seen[p] {
-			return false
-		}
-		seen[p] = true
-		horizon := 1 << 30
-		for i, o := range ops {
-			if p.done>>i&1 == 0 && o.returned != 0 {
-				horizon = min(horizon, o.returned)
-			}
-		}
-		for i, o := range ops {
-			if p.done>>i&1 == 1 || o.none || o.invoked > horizon {
-				continue
-			}
-			next, result := o.effect(p.state)
-			if (o.returned == 0 || o.result == result) && search(point{p.done | 1<<i, next}) {
-				return true
-			}
-		}
-		return false
-	}
-	return search(point{})
-}
-
-// effect is the sequential specification.
-func (o *op) effect(before string) (after, result string) {
-	h, versions, _ := strings.Cut(before, ",")
-	switch o.kind {
-	case 'p':
-		return o.arg, "ok"
-	case 'd':
-		return "", "ok"
-	case 'c':
-		if h != o.expected {
-			return before, "refused"
-		}
-		return join(o.arg, versions), "ok"
-	case 'v':
-		all := strings.FieldsFunc(versions, func(r rune) bool { return r == ',' })
-		if h != "" && !slices.Contains(all, h) {
-			all = append(all, h)
-			slices.Sort(all)
-		}
-		return join(o.arg, strings.Join(all, ",")), "ok"
-	default:
-		return before, before
-	}
-}
-
-func join(head, versions string) string {
-	if versions == "" {
-		return head
-	}
-	return head + "," + versions
 }
