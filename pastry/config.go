@@ -22,7 +22,7 @@ type Config struct {
 	RTOInitial   time.Duration // wait for an acknowledgement from a node of unknown distance; default 500 ms
 	RTOMin       time.Duration // default 100 ms
 	RTOMax       time.Duration // default 3 s
-	ProbeTimeout time.Duration // least wait for the answer to a probe, doubled each time; default 500 ms
+	ProbeTimeout time.Duration // first wait for the answer to a probe, doubled each time; half of it, or the RTO, where the distance is known; default 500 ms
 	ProbeTries   int           // probes that a node leaves unanswered before it has failed; default 3 (MSPastry §4.1)
 
 	LookupRetry time.Duration // first wait of an asker before it asks again, doubled up to eight times that; default 1 s

@@ -31,10 +31,14 @@ func (n *Node) takeHop(m *Message, from NodeHandle) {
 	}
 	if n.phase == joining && m.Kind != Join || n.phase != ready && m.Kind == Place {
 		n.send(from, &Message{Kind: Nack, Seq: m.Seq})
+		if m.Kind == Place && m.Hops == 1 && m.Flags&FlagReady != 0 {
+			n.invited(from)
+		}
 		return
 	}
 	n.send(from, &Message{Kind: Ack, Seq: m.Seq})
 	if m.Kind == Join && n.phase != ready {
+		n.joiner.met(n.now, m.Origin.ID, n.self.ID)
 		n.turnAway(m)
 		return
 	}

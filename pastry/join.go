@@ -31,6 +31,14 @@ func (j *joiner) answeredBy(p phase, id NodeID) {
 	}
 }
 
+// met takes note of another joiner.
+func (j *joiner) met(now time.Duration, other, self NodeID) {
+	j.metJoiner = now
+	if other.Compare(self) < 0 {
+		j.metSmaller = now
+	}
+}
+
 // start founds a ring, or begins to join one.
 func (n *Node) start() {
 	if !n.cfg.Seeded {
@@ -81,6 +89,15 @@ func (n *Node) seedSeen(seed NodeHandle) {
 		n.sendJoin(seed)
 	case ready:
 		n.askForPlace(seed)
+	}
+}
+
+// invited handles a ready node's interest in one that joins and knows nobody better: whose only seed is itself, say.
+func (n *Node) invited(by NodeHandle) {
+	if n.phase == joining && n.joiner.contact.IsZero() {
+		n.joiner.metMember = n.now
+		n.joiner.contact = by
+		n.sooner(taskJoin, n.now+n.jitter(n.cfg.JoinRetry))
 	}
 }
 
@@ -176,10 +193,7 @@ func (n *Node) turnedAway(m *Message, from NodeHandle) {
 	}
 	j := &n.joiner
 	if m.Flags&FlagMember == 0 {
-		j.metJoiner = n.now
-		if from.ID.Compare(n.self.ID) < 0 {
-			j.metSmaller = n.now
-		}
+		j.met(n.now, from.ID, n.self.ID)
 		return // taskJoin is scheduled
 	}
 	j.metMember = n.now

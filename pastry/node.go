@@ -2,6 +2,7 @@ package pastry
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -145,6 +146,8 @@ func (n *Node) Step(now time.Duration, in Input, out *Outbox) {
 		}
 	case *FindKey:
 		n.findKey(in)
+	case *ForgetKey:
+		n.lookups = slices.DeleteFunc(n.lookups, func(l lookup) bool { return l.token == in.Token })
 	case *Leaving:
 		n.leave()
 	}

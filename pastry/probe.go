@@ -68,8 +68,11 @@ func (n *Node) probe(to NodeHandle, kind probeKind, suspect bool) {
 func (n *Node) sendProbe(p *probe) {
 	p.seq = n.nextSeq()
 	p.sent = n.now
-	wait := max(n.rto(p.to.ID), n.cfg.ProbeTimeout) << min(p.tries, 4)
-	p.deadline = n.now + wait
+	wait := n.cfg.ProbeTimeout
+	if _, known := n.RTT(p.to.ID); known {
+		wait = max(n.rto(p.to.ID), n.cfg.ProbeTimeout/2)
+	}
+	p.deadline = n.now + wait<<min(p.tries, 4)
 	n.at(p.deadline)
 	if p.kind == probeLeafs {
 		n.sendLeafs(p.to, LeafProbe, p.seq)
@@ -154,6 +157,7 @@ func (n *Node) fail(h NodeHandle, announce bool) {
 	n.remember(h, known, n.now+n.jitter(2*time.Second))
 	if known {
 		n.stats.Failures++
+		n.out.Failed = append(n.out.Failed, h)
 		n.deaths.add(n.now)
 	}
 	if n.helped.id == h.ID {
@@ -217,6 +221,7 @@ func (n *Node) returned(id NodeID) {
 	n.failed = slices.Delete(n.failed, i, i+1)
 	if f.known {
 		n.stats.Returned++
+		n.out.Returned = append(n.out.Returned, f.NodeHandle)
 		if n.phase == ready {
 			n.askForPlace(f.NodeHandle)
 		}

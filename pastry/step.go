@@ -31,6 +31,9 @@ type FindKey struct {
 	Until time.Duration
 }
 
+// ForgetKey ends the lookup with Token: nobody waits for it any more. There will be no Found.
+type ForgetKey struct{ Token uint64 }
+
 // Leaving is the last input: the node says farewell.
 type Leaving struct{}
 
@@ -40,6 +43,7 @@ func (*TimerFired) input()      {}
 func (*PeerUnreachable) input() {}
 func (*SeedSeen) input()        {}
 func (*FindKey) input()         {}
+func (*ForgetKey) input()       {}
 func (*Leaving) input()         {}
 
 // Outbox collects what a node wants done. One may serve many Steps, of many nodes, with a Reset between.
@@ -50,6 +54,8 @@ type Outbox struct {
 	FindSeeds    bool          // find out who answers at each seed's address, and feed SeedSeen
 	LeafsChanged bool
 	BecameReady  bool
+	Failed       []NodeHandle // known nodes that were declared failed, to be logged
+	Returned     []NodeHandle // failed ones that were heard again
 
 	handles []NodeHandle // what the Handles of Sends and the Near of Found point into
 	scratch LeafSet      // for one Step's use at a time: here, so that nodes need none each
@@ -73,7 +79,8 @@ type Found struct {
 
 // Reset empties o and keeps its memory.
 func (o *Outbox) Reset() {
-	*o = Outbox{Sends: o.Sends[:0], Found: o.Found[:0], handles: o.handles[:0], scratch: o.scratch}
+	*o = Outbox{Sends: o.Sends[:0], Found: o.Found[:0], Failed: o.Failed[:0], Returned: o.Returned[:0],
+		handles: o.handles[:0], scratch: o.scratch}
 }
 
 // HopsCounted is how many hop counts Stats tells apart; the last stands for all above.

@@ -9,8 +9,8 @@ import (
 	"larder/pastry/wire"
 )
 
-// Transport carries messages and streams between nodes and proves who is at the other end. quicnet is the one over QUIC; memnet,
-// in this package's tests, is one in memory. All methods are safe for concurrent use.
+// Transport carries messages and streams between nodes and proves who is at the other end. quicnet is the one over QUIC; memnet
+// is one in memory, for tests. All methods are safe for concurrent use.
 type Transport interface {
 	// Self is this node as others reach it.
 	Self() pastry.NodeHandle
