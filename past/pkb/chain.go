@@ -1,0 +1,451 @@
+package pkb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"larder/blockstore"
+	"larder/past"
+	"larder/past/register"
+	"larder/past/rpc"
+	"larder/past/wire"
+	overlaywire "larder/pastry/wire"
+
+	"go.uber.org/zap"
+)
+
+// This file is a member's part in the chain of configurations: votes, fences, pulls, entrances.
+
+// learn takes over a longer lineage after it was verified against the genesis that this disk knows, if any. p.mu is held for
+// writing. It reports whether the lineage is now at least as long as l.
+func (m *Members) learn(ctx context.Context, p *partition, l *register.Lineage) error {
+	known := len(p.m.Lineage.Genesis.Members) > 0
+	if known && l.Epoch() <= p.m.Lineage.Epoch() {
+		return nil
+	}
+	if l.Genesis.Partition != p.id || known && string(wire.Marshal(l.Genesis)) != string(wire.Marshal(p.m.Lineage.Genesis)) {
+		return fmt.Errorf("%w: of another partition", register.ErrLineage)
+	}
+	if err := l.Verify(m.self.Verify); err != nil {
+		return err
+	}
+	p.m.Learn(*l)
+	return m.save(ctx, p)
+}
+
+// adopt is learn for a partition that this disk may never have heard of: the genesis must then be found where geneses are kept.
+// p.mu is not held.
+func (m *Members) adopt(ctx context.Context, l *register.Lineage) (*partition, error) {
+	p := m.partition(l.Genesis.Partition)
+	p.mu.RLock()
+	known := len(p.m.Lineage.Genesis.Members) > 0
+	p.mu.RUnlock()
+	if !known {
+		if _, err := m.genesis(ctx, l); err != nil {
+			return nil, fmt.Errorf("past/pkb: genesis of %v: %w", p.id, err)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p, m.learn(ctx, p, l)
+}
+
+// handleLineage tells what this disk knows of a partition, and learns what the asker knows more.
+func (m *Members) handleLineage(ctx context.Context, _ overlaywire.Peer, req rpc.Request) (any, []byte, error) {
+	var q lineageRequest
+	if err := req.Decode(&q); err != nil {
+		return nil, nil, err
+	}
+	p := m.partition(q.Partition)
+	if q.Tell != nil {
+		p.mu.Lock()
+		var err error
+		if len(p.m.Lineage.Genesis.Members) > 0 {
+			err = m.learn(ctx, p, q.Tell)
+		}
+		p.mu.Unlock()
+		if err != nil {
+			return nil, nil, err
+		}
+		m.startEnter(p)
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return &lineageAnswer{Known: len(p.m.Lineage.Genesis.Members) > 0, Lineage: p.m.Lineage, Epoch: p.m.Epoch, Active: p.m.Active && !p.m.Fenced}, nil, nil
+}
+
+// handleGenesis turns this disk into an active member of a partition's first configuration, once the record that made it is
+// found by a linearizable read. Where the partition has moved on since, the disk may be a member by the lineage, and then pulls.
+func (m *Members) handleGenesis(ctx context.Context, _ overlaywire.Peer, req rpc.Request) (any, []byte, error) {
+	var q fenceRequest
+	if err := req.Decode(&q); err != nil {
+		return nil, nil, err
+	}
+	l := &q.Lineage
+	if len(l.Certificates) > 0 || l.Genesis.Index(m.self.Member) < 0 {
+		p, err := m.adopt(ctx, l)
+		if err != nil {
+			return nil, nil, err
+		}
+		m.startEnter(p)
+		return &fenceAnswer{}, nil, nil
+	}
+	current, err := m.genesis(ctx, l)
+	if err != nil {
+		return nil, nil, fmt.Errorf("past/pkb: genesis of %v: %w", l.Genesis.Partition, err)
+	}
+	p := m.partition(l.Genesis.Partition)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.m.Lineage.Genesis.Members) == 0 {
+		if !current {
+			return nil, nil, fmt.Errorf("past/pkb: partition %v has left its genesis: %w", p.id, past.ErrUnavailable)
+		}
+		p.m.Genesis(*l)
+		if err := m.save(ctx, p); err != nil {
+			return nil, nil, err
+		}
+		m.log.Info("partition begun", zap.Stringer("partition", p.id))
+	}
+	return &fenceAnswer{Done: p.m.Active}, nil, nil
+}
+
+// handleSlot is the prepare of the choice of a successor.
+func (m *Members) handleSlot(ctx context.Context, _ overlaywire.Peer, req rpc.Request) (any, []byte, error) {
+	var q slotRequest
+	if err := req.Decode(&q); err != nil {
+		return nil, nil, err
+	}
+	return m.vote(ctx, &q.Lineage, func(p *partition) (register.Slot, bool) {
+		return p.m.SlotPrepare(q.Lineage.Epoch(), q.Ballot, m.self.Member)
+	}, nil)
+}
+
+// handleVote is the accept of the choice of a successor: a signature, once the vote is on disk.
+func (m *Members) handleVote(ctx context.Context, _ overlaywire.Peer, req rpc.Request) (any, []byte, error) {
+	var q voteRequest
+	if err := req.Decode(&q); err != nil {
+		return nil, nil, err
+	}
+	return m.vote(ctx, &q.Lineage, func(p *partition) (register.Slot, bool) {
+		return p.m.SlotAccept(q.Next, q.Ballot, m.self.Member)
+	}, func() []byte { return m.self.Sign(register.VoteMessage(&q.Next, q.Ballot)) })
+}
+
+func (m *Members) vote(ctx context.Context, l *register.Lineage, step func(*partition) (register.Slot, bool), sign func() []byte) (any, []byte, error) {
+	p, err := m.adopt(ctx, l)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var a slotAnswer
+	if p.m.Lineage.Epoch() > l.Epoch() {
+		a.standing = standing{Status: register.StatusMoved, Lineage: &p.m.Lineage}
+		return &a, nil, nil
+	}
+	var ok bool
+	if a.Slot, ok = step(p); !ok {
+		a.Refused = true
+		return &a, nil, nil
+	}
+	if err := m.save(ctx, p); err != nil {
+		return nil, nil, err
+	}
+	if sign != nil {
+		a.Signature = sign()
+	}
+	return &a, nil, nil
+}
+
+// handleFence makes this disk refuse the epoch before the lineage's newest one, durably.
+func (m *Members) handleFence(ctx context.Context, _ overlaywire.Peer, req rpc.Request) (any, []byte, error) {
+	var q fenceRequest
+	if err := req.Decode(&q); err != nil {
+		return nil, nil, err
+	}
+	p, err := m.adopt(ctx, &q.Lineage)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := fenceAnswer{Done: p.m.Fence(q.Lineage.Epoch() - 1)}
+	if a.Done {
+		err = m.save(ctx, p)
+	}
+	return &a, nil, err
+}
+
+// handleEnter makes this disk pull its way into the lineage's newest epoch; Done says that it is active there.
+func (m *Members) handleEnter(ctx context.Context, _ overlaywire.Peer, req rpc.Request) (any, []byte, error) {
+	var q fenceRequest
+	if err := req.Decode(&q); err != nil {
+		return nil, nil, err
+	}
+	p, err := m.adopt(ctx, &q.Lineage)
+	if err != nil {
+		return nil, nil, err
+	}
+	m.startEnter(p)
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return &fenceAnswer{Done: p.m.Active && !p.m.Fenced && p.m.Epoch >= q.Lineage.Epoch()}, nil, nil
+}
+
+const (
+	pullBytesMax  = 1 << 20
+	enterPauseMin = 20 * time.Millisecond
+	enterPauseMax = 2 * time.Second
+)
+
+// startEnter starts a goroutine that ends when this disk is active in the newest epoch that it knows and has a place in, or at Close.
+func (m *Members) startEnter(p *partition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.m.Lineage.Current()
+	if p.entering || m.ctx.Err() != nil || c.Index(m.self.Member) < 0 || c.Epoch == p.m.Lineage.Genesis.Epoch || p.m.Active && p.m.Epoch >= c.Epoch {
+		return
+	}
+	p.entering = true
+	m.entering.Add(1)
+	go func() {
+		defer m.entering.Done()
+		m.enter(p)
+	}()
+}
+
+func (m *Members) enter(p *partition) {
+	for pause := enterPauseMin; ; pause = min(2*pause, enterPauseMax) {
+		begin := m.now()
+		done, rows, err := m.enterOnce(p)
+		p.mu.Lock()
+		if done || m.ctx.Err() != nil {
+			p.entering = false
+			epoch := p.m.Epoch
+			p.mu.Unlock()
+			if done && rows >= 0 {
+				m.log.Info("partition entered", zap.Stringer("partition", p.id), zap.Uint64("epoch", epoch), zap.Int("groups", rows), zap.Duration("took", m.now().Sub(begin)))
+			}
+			return
+		}
+		p.mu.Unlock()
+		if err != nil {
+			m.log.Debug("partition not entered yet", zap.Stringer("partition", p.id), zap.Error(err))
+		}
+		select {
+		case <-time.After(pause):
+		case <-m.ctx.Done():
+		}
+	}
+}
+
+// enterOnce tries once to pull from a majority of the epoch before and to turn active.
+func (m *Members) enterOnce(p *partition) (done bool, rows int, err error) {
+	p.mu.Lock()
+	e := p.m.Entrance(m.self.Member)
+	if e == nil {
+		p.mu.Unlock()
+		return true, -1, nil
+	}
+	before, key := p.m.Lineage.At(e.Epoch-1), p.m.Lineage.Genesis.RecordKey
+	err = m.save(m.ctx, p) // fenced before the first pull
+	p.mu.Unlock()
+	if err != nil {
+		return false, 0, err
+	}
+	in := &intake{m: m, p: p, epoch: e.Epoch, recordKey: key}
+	if err := in.clear(); err != nil {
+		return false, 0, err
+	}
+	for i, member := range before.Members {
+		head, err2 := in.pull(member, before.Epoch)
+		if err2 != nil {
+			err = err2
+			continue
+		}
+		if !e.Pulled(i, head) {
+			continue
+		}
+		rows, err = in.settle(e)
+		if err != nil {
+			return false, 0, err
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.m.Lineage.Epoch() != e.Epoch {
+			return false, 0, errors.New("past/pkb: the partition moved on meanwhile")
+		}
+		p.m.Enter(e)
+		return true, rows, m.save(m.ctx, p)
+	}
+	return false, 0, err
+}
+
+// intake merges pulled groups into the rows of the epoch being entered. Nobody else touches those rows before Enter.
+type intake struct {
+	m         *Members
+	p         *partition
+	epoch     uint64
+	recordKey [32]byte
+}
+
+// clear removes what an earlier try left.
+func (in *intake) clear() error {
+	var b blockstore.Batch
+	for _, tag := range []byte{tagGroup, tagBody} {
+		lower := rowKey(tag, in.p.id, in.epoch, "")
+		b.DeleteRange(lower, after(lower))
+	}
+	return in.m.store.Apply(in.m.ctx, &b, false)
+}
+
+// pull merges every frozen group of one member of the epoch before.
+func (in *intake) pull(from register.MemberID, epoch uint64) (register.FrozenHead, error) {
+	var last string
+	for {
+		ctx, cancel := context.WithTimeout(in.m.ctx, 10*callTimeout)
+		var a pullAnswer
+		_, err := in.m.peers.Do(ctx, from.Node, rpc.Call{Kind: wire.KindPull, Body: pullRequest{scope: scope{in.p.id, epoch}, After: last}}, &a)
+		cancel()
+		switch {
+		case err != nil:
+			return a.Head, err
+		case a.Status != register.StatusReady:
+			return a.Head, fmt.Errorf("past/pkb: pull from %v: not frozen", from.Node)
+		}
+		var b blockstore.Batch
+		for _, row := range a.Rows {
+			if err := in.merge(&b, row); err != nil {
+				return a.Head, fmt.Errorf("past/pkb: pull from %v: %w", from.Node, err)
+			}
+			last = row.Name
+		}
+		if err := in.m.store.Apply(in.m.ctx, &b, false); err != nil {
+			return a.Head, err
+		}
+		if !a.More || len(a.Rows) == 0 {
+			return a.Head, nil
+		}
+	}
+}
+
+// merge adds one member's group to what the members before it gave. A value that the row already has needs no second check.
+func (in *intake) merge(b *blockstore.Batch, row pullRow) error {
+	have, err := in.m.load(in.m.ctx, in.p, in.epoch, row.Name, true)
+	if err != nil {
+		return err
+	}
+	if row.Group.Accepted != have.Accepted && !row.Group.Accepted.IsZero() {
+		if err := checkBodies(row.Group.Value); err != nil {
+			return err
+		}
+		if err := checkSignature(in.recordKey, digest(in.p.id, row.Name, row.Group.Accepted, row.Group.Value), row.Group.Proof); err != nil {
+			return err
+		}
+	}
+	have.Merge(row.Group)
+	put(b, in.p, in.epoch, row.Name, &have, true)
+	return nil
+}
+
+// settle marks what a majority of the epoch before accepted as chosen, drops deleted groups that are chosen, and syncs.
+func (in *intake) settle(e *register.Entrance) (rows int, err error) {
+	var b blockstore.Batch
+	lower := rowKey(tagGroup, in.p.id, in.epoch, "")
+	var bad error
+	err = in.m.store.Scan(in.m.ctx, lower, after(lower), func(key, value []byte) bool {
+		var g register.Group
+		if bad = wire.Unmarshal(value, &g); bad != nil {
+			return false
+		}
+		name := string(key[rowPrefixLen:])
+		marked := e.Settle(&g)
+		if g.Droppable() {
+			e.Dropped(&g)
+			b.Delete(rowKey(tagGroup, in.p.id, in.epoch, name))
+			b.Delete(rowKey(tagBody, in.p.id, in.epoch, name))
+			return true
+		}
+		rows++
+		if marked {
+			put(&b, in.p, in.epoch, name, &g, false)
+		}
+		return true
+	})
+	if err = errors.Join(err, bad); err != nil {
+		return rows, err
+	}
+	return rows, in.m.store.Apply(in.m.ctx, &b, true)
+}
+
+// handlePull gives a page of the groups that are frozen since this disk refused the epoch.
+func (m *Members) handlePull(ctx context.Context, _ overlaywire.Peer, req rpc.Request) (any, []byte, error) {
+	var q pullRequest
+	if err := req.Decode(&q); err != nil {
+		return nil, nil, err
+	}
+	p := m.partition(q.Partition)
+	p.mu.RLock()
+	head, frozen := p.m.HeadOf(q.Epoch)
+	p.mu.RUnlock()
+	a := pullAnswer{Head: head}
+	if !frozen {
+		a.Status = register.StatusNotActive
+		return &a, nil, nil
+	}
+	lower := rowKey(tagGroup, p.id, q.Epoch, "")
+	upper := after(lower)
+	if q.After != "" {
+		lower = append(rowKey(tagGroup, p.id, q.Epoch, q.After), 0)
+	}
+	size := 0
+	var bad error
+	err := m.store.Scan(ctx, lower, upper, func(key, value []byte) bool {
+		if a.More = size > pullBytesMax; a.More {
+			return false
+		}
+		row := pullRow{Name: string(key[rowPrefixLen:])}
+		if row.Group, bad = m.load(ctx, p, q.Epoch, row.Name, true); bad != nil {
+			return false
+		}
+		for _, e := range row.Group.Value.Entries {
+			size += len(e.Record.Body) + len(e.Record.Value)
+		}
+		size += 512
+		a.Rows = append(a.Rows, row)
+		return true
+	})
+	return &a, nil, errors.Join(err, bad)
+}
+
+// handleForget drops the groups of epochs before the lineage's newest, or of the partition altogether; the lineage stays, as the
+// line that says where the partition went.
+func (m *Members) handleForget(ctx context.Context, _ overlaywire.Peer, req rpc.Request) (any, []byte, error) {
+	var q forgetRequest
+	if err := req.Decode(&q); err != nil {
+		return nil, nil, err
+	}
+	p, err := m.adopt(ctx, &q.Lineage)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.m.Lineage.Epoch() != q.Lineage.Epoch() {
+		return nil, nil, fmt.Errorf("past/pkb: forget epoch %d of %d: %w", q.Lineage.Epoch(), p.m.Lineage.Epoch(), past.ErrUnavailable)
+	}
+	upTo := q.Lineage.Epoch()
+	if q.Drop && p.m.Lineage.Current().Closed {
+		upTo++
+	}
+	var b blockstore.Batch
+	for _, tag := range []byte{tagGroup, tagBody} {
+		b.DeleteRange(rowKey(tag, p.id, 0, ""), rowKey(tag, p.id, upTo, ""))
+	}
+	p.m.Release()
+	b.Set(memberKey(p.id), wire.Marshal(&p.m))
+	return nil, nil, m.store.Apply(ctx, &b, true)
+}
