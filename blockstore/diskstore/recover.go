@@ -272,7 +272,7 @@ func (s *Store) resume(found []foundSegment) error {
 		}
 	}
 	w.mu.Lock()
-	ckpt := w.checkpointLocked()
+	ckpt := w.checkpointLocked(nil)
 	w.mu.Unlock()
 	return s.index.change(false, func(c *indexChange) error { return c.checkpoint(ckpt) })
 }

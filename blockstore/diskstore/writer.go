@@ -29,7 +29,7 @@ type writer struct {
 	mu     sync.Mutex
 	active *segment       // nil until the first record after Open or after a failed write
 	nextID uint64         // of the next segment
-	queue  []*reservation // in order of position: all that are not both finished and behind none unfinished
+	queue  []*reservation // in order of position, from the first that is not finished and indexed on
 	ready  []*reservation // written, not yet synced
 	stop   bool
 
@@ -53,7 +53,7 @@ type reservationState uint8
 const (
 	reserved reservationState = iota
 	written
-	finished // in the index, or failed
+	finished // synced, or failed
 )
 
 // reserve finds a place for a record. force lets it use the space that is reserved for entries and compaction.
@@ -195,17 +195,24 @@ func (w *writer) commit(group []*reservation) {
 	for _, r := range group {
 		r.state = finished
 	}
-	for len(w.queue) > 0 && w.queue[0].state == finished {
-		if w.queue[0].seg == w.active && err == nil {
-			w.durable = w.queue[0].end
-		}
-		w.queue = w.queue[1:]
+	n := 0
+	for n < len(w.queue) && w.queue[n].state == finished {
+		n++
 	}
-	ckpt := w.checkpointLocked()
+	ckpt := w.checkpointLocked(w.queue[n:])
 	w.mu.Unlock()
 	if err == nil {
 		err = w.s.index.change(false, func(c *indexChange) error { return indexGroup(c, group, ckpt) })
 	}
+	w.mu.Lock()
+	for _, r := range w.queue[:n] {
+		if r.seg == w.active && err == nil {
+			w.durable = r.end
+		}
+	}
+	// Not before they are in the index: compaction takes a segment that the queue does not name for fully indexed.
+	w.queue = w.queue[n:]
+	w.mu.Unlock()
 	for _, r := range group {
 		w.s.releaseSegment(r.seg)
 		r.result <- err
@@ -228,11 +235,12 @@ func (w *writer) sync(group []*reservation) error {
 	return nil
 }
 
-// checkpointLocked returns the place before which all records are finished. Caller holds mu.
-func (w *writer) checkpointLocked() position {
+// checkpointLocked returns the place before which all records are finished, if queue are those that may not be. Caller
+// holds mu.
+func (w *writer) checkpointLocked(queue []*reservation) position {
 	switch {
-	case len(w.queue) > 0:
-		return position{w.queue[0].seg.id, w.queue[0].off}
+	case len(queue) > 0:
+		return position{queue[0].seg.id, queue[0].off}
 	case w.active != nil:
 		return position{w.active.id, w.active.size}
 	default:
