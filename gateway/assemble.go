@@ -28,6 +28,9 @@ func Assemble(u Upload, have func(number int) (Part, bool), in CompleteInput) (A
 			return out, ErrInvalidPartOrder
 		}
 		p, ok := have(want.Number)
+		if err := checkPartSums(u, want, i); err != nil {
+			return out, err
+		}
 		if !ok || p.ETag != want.ETag || !sumsAgree(p.Checksums, want.Checksums) {
 			return out, &Error{Code: "InvalidPart", Facts: [][2]string{{"PartNumber", strconv.Itoa(want.Number)}, {"ETag", want.ETag}}, cause: ErrInvalidPart}
 		}
@@ -56,6 +59,20 @@ func Assemble(u Upload, have func(number int) (Part, bool), in CompleteInput) (A
 	var err error
 	out.Sums.Checksums, err = objectChecksum(u, out.Parts, in.Checksum)
 	return out, err
+}
+
+// checkPartSums requires of a part in a Complete the checksum that the upload was created with, and no other.
+func checkPartSums(u Upload, want CompletedPart, index int) error {
+	if u.ChecksumType == checksum.Composite && len(want.Checksums) == 0 {
+		return refusef("InvalidRequest", "The upload was created using a %s checksum. The complete request must include the checksum for each part. It was missing for part %d in the request.",
+			strings.ToLower(u.ChecksumAlgorithm), index+1)
+	}
+	for _, c := range want.Checksums {
+		if u.ChecksumAlgorithm != "" && c.Algorithm != u.ChecksumAlgorithm {
+			return refusef("BadDigest", "The %s you specified for part %d did not match what we received.", strings.ToLower(c.Algorithm), want.Number)
+		}
+	}
+	return nil
 }
 
 // sumsAgree says whether all checksums that the client names of a part are those stored.
@@ -115,5 +132,5 @@ func objectChecksum(u Upload, parts []Part, claim Checksum) ([]Checksum, error) 
 }
 
 func badObjectDigest(algorithm string) *Error {
-	return refusef("BadDigest", "The %s you specified did not match the calculated checksum.", strings.ToLower(algorithm))
+	return refusef("BadDigest", "The %s you specified did not match the calculated checksum.", algorithm)
 }

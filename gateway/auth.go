@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -25,6 +26,9 @@ func (q *request) authenticate() error {
 		return err
 	}
 	key, err := q.g.Keyring.Key(q.r.Context(), auth.AccessKey)
+	if errors.Is(err, ErrNoSuchAccessKey) {
+		return &Error{Code: "InvalidAccessKeyId", Facts: [][2]string{{"AWSAccessKeyId", auth.AccessKey}}, cause: err}
+	}
 	if err != nil {
 		return fmt.Errorf("gateway: access key: %w", err)
 	}

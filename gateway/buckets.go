@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"regexp"
 	"strings"
 
 	"larder/gateway/s3xml"
 )
+
+// regionName is the form of the names of regions.
+var regionName = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]+$`)
 
 func owner(user string) s3xml.Owner { return s3xml.Owner{ID: user, DisplayName: user} }
 
@@ -61,6 +65,9 @@ func (q *request) createBucket() error {
 			return notImplemented("CreateBucketConfiguration/" + doc.Other[0].XMLName.Local)
 		}
 		if c := doc.LocationConstraint; c != "" && c != q.g.Region && !(c == "EU" && q.g.Region == "eu-west-1") {
+			if !regionName.MatchString(c) {
+				return refuse("InvalidLocationConstraint", [2]string{"LocationConstraint", c})
+			}
 			return &Error{Code: "IllegalLocationConstraintException", Message: "The " + printable(c) +
 				" location constraint is incompatible for the region specific endpoint this request was sent to."}
 		}
@@ -77,6 +84,7 @@ func (q *request) createBucket() error {
 		return err
 	}
 	q.w.Header().Set("Location", "/"+q.bucket)
+	q.w.Header().Set("X-Amz-Bucket-Arn", "arn:aws:s3:::"+q.bucket)
 	return q.empty(http.StatusOK)
 }
 

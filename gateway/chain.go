@@ -167,6 +167,9 @@ func (q *request) cors() error {
 	default:
 		return refusef("BadRequest", "Invalid Access-Control-Request-Method: %s", printable(method))
 	}
+	if _, err := q.g.Backend.Bucket(q.r.Context(), q.bucket); err != nil {
+		return err
+	}
 	return refuse("AccessForbidden", [2]string{"Method", method}, [2]string{"ResourceType", "OBJECT"})
 }
 

@@ -34,7 +34,10 @@ func (q *request) openSource() (*source, error) {
 		whole, ok2 = sigv4.Unescape(bucket, true)
 		bucket, key, ok = strings.Cut(strings.TrimPrefix(whole, "/"), "/")
 	}
-	if !ok || !ok2 || key == "" {
+	if !ok2 {
+		return malformed("Invalid copy source encoding")
+	}
+	if !ok || key == "" {
 		return malformed("Copy Source must mention the source bucket and key: sourcebucket/sourcekey")
 	}
 	if strings.HasPrefix(bucket, "arn:") {
@@ -77,11 +80,11 @@ func (q *request) copyObject() error {
 	defer src.Close()
 	info := src.Info()
 	in := CopyInput{Owner: q.who.User, Check: check}
+	meta, err := q.metadata() // checked even where it is not used
+	if err != nil {
+		return err
+	}
 	if q.r.Header.Get("X-Amz-Metadata-Directive") == "REPLACE" {
-		meta, err := q.metadata()
-		if err != nil {
-			return err
-		}
 		in.Metadata = &meta
 	}
 	algorithm := q.r.Header.Get("X-Amz-Checksum-Algorithm")

@@ -27,6 +27,7 @@ type bodyDigest struct {
 	wantSum   string    // from a header
 	trailer   string    // name of the trailer that will hold wantSum, or ""
 	chunks    *sigv4.ChunkReader
+	named     bool // the client named algorithm
 	skipMD5   bool // the caller needs no ETag
 }
 
@@ -71,10 +72,11 @@ func (d *bodyDigest) readChecksum(h http.Header, fallback string) error {
 			return headerRefused(name, values[0])
 		case d.algorithm != nil || len(values) > 1:
 			return refusef("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
-		case !a.Valid(values[0]):
-			return refusef("InvalidRequest", "Value for %s header is invalid.", a.Header())
 		}
 		d.algorithm, d.wantSum = a, values[0]
+	}
+	if d.algorithm != nil && !d.algorithm.Valid(d.wantSum) {
+		return refusef("InvalidRequest", "Value for %s header is invalid.", d.algorithm.Header())
 	}
 	if name := strings.ToLower(strings.TrimSpace(h.Get("X-Amz-Trailer"))); name != "" {
 		a := checksum.ByHeader(name)
@@ -82,7 +84,7 @@ func (d *bodyDigest) readChecksum(h http.Header, fallback string) error {
 		case a == nil:
 			return refusef("InvalidRequest", "The value specified in the x-amz-trailer header is not supported")
 		case d.algorithm != nil:
-			return refusef("InvalidRequest", "Expecting a single x-amz-checksum- header")
+			return refusef("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
 		case d.chunks == nil:
 			return refusef("InvalidRequest", "x-amz-trailer needs a body in aws-chunked form")
 		}
@@ -95,7 +97,8 @@ func (d *bodyDigest) readChecksum(h http.Header, fallback string) error {
 		}
 		d.algorithm = a
 	}
-	if d.algorithm == nil {
+	d.named = d.algorithm != nil
+	if !d.named {
 		if fallback == "" {
 			fallback = checksum.Default
 		}

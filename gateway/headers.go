@@ -100,7 +100,7 @@ func (q *request) checkHeader(lower string, values []string) error {
 			return nil
 		}
 		if lower == "x-amz-metadata-directive" || lower == "x-amz-tagging-directive" {
-			return invalidArgument(lower, value, "Unknown "+strings.TrimPrefix(lower, "x-amz-")+".")
+			return invalidArgument(lower, value, "Unknown "+strings.ReplaceAll(strings.TrimPrefix(lower, "x-amz-"), "-", " ")+".")
 		}
 		return headerRefused(lower, value)
 	}
@@ -128,7 +128,7 @@ func (q *request) metadata() (Metadata, error) {
 		WebsiteRedirect:    h.Get("X-Amz-Website-Redirect-Location"),
 	}
 	if r := m.WebsiteRedirect; r != "" && !strings.HasPrefix(r, "/") && !strings.HasPrefix(r, "http://") && !strings.HasPrefix(r, "https://") {
-		return m, invalidArgument("x-amz-website-redirect-location", r, "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.")
+		return m, refuse("InvalidRedirectLocation")
 	}
 	size := 0
 	for name, values := range h {

@@ -36,6 +36,11 @@ func (q *request) putObject() error {
 
 // getObject answers GET and HEAD: the object, a range of it, or one part.
 func (q *request) getObject() error {
+	if number, ok := q.query.Lookup("partNumber"); ok {
+		if _, err := parsePartNumber(number); err != nil {
+			return err
+		}
+	}
 	src, err := q.open()
 	if err != nil {
 		return err
@@ -110,9 +115,9 @@ func (q *request) span(src OpenObject, o Object) (byteRange, int, []Checksum, er
 }
 
 func (q *request) partSpan(src OpenObject, o Object, number string) (byteRange, int, []Checksum, error) {
-	n, err := strconv.Atoi(number)
-	if err != nil || n < 1 || n > maxPartNumber {
-		return byteRange{}, 0, nil, invalidArgument("partNumber", number, "Part number must be an integer between 1 and 10000, inclusive")
+	n, err := parsePartNumber(number)
+	if err != nil {
+		return byteRange{}, 0, nil, err
 	}
 	if o.PartsCount == 0 && n == 1 {
 		return byteRange{0, o.Size}, http.StatusPartialContent, o.Checksums, nil
@@ -157,7 +162,7 @@ func (q *request) getObjectAttributes() error {
 		}
 	}
 	if len(wanted) == 0 {
-		return invalidArgument("x-amz-object-attributes", "", "The x-amz-object-attributes header specifying the attributes to be retrieved is either missing or empty")
+		return refusef("InvalidRequest", "The x-amz-object-attributes header specifying the attributes to be retrieved is either missing or empty")
 	}
 	src, err := q.open()
 	if err != nil {
@@ -235,7 +240,7 @@ func checksums(sums []Checksum) s3xml.Checksums {
 	return out
 }
 
-// claimedChecksum returns the one checksum of a document's element; the zero value if there is none.
+// claimedChecksums returns the checksums that an element of a document names.
 func claimedChecksums(c s3xml.Checksums) []Checksum {
 	var out []Checksum
 	for _, a := range checksum.Algorithms {

@@ -20,7 +20,7 @@ func parseRange(value string, size int64) (r byteRange, found bool, err error) {
 	if !ok || strings.Contains(spec, ",") {
 		return r, false, nil
 	}
-	first, last, ok := strings.Cut(strings.TrimSpace(spec), "-")
+	first, last, ok := strings.Cut(spec, "-")
 	if !ok {
 		return r, false, nil
 	}

@@ -61,10 +61,13 @@ func (q *request) createUpload() error {
 }
 
 func (q *request) partNumber() (int, error) {
-	value := q.query.Get("partNumber")
+	return parsePartNumber(q.query.Get("partNumber"))
+}
+
+func parsePartNumber(value string) (int, error) {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 1 || n > maxPartNumber {
-		return 0, invalidArgument("partNumber", value, "Part number must be an integer between 1 and 10000, inclusive")
+		return 0, invalidArgument("partNumber", value, "Part number must be an integer between 1 and 10000, inclusive.")
 	}
 	return n, nil
 }
@@ -83,6 +86,9 @@ func (q *request) uploadPart() error {
 	digest, err := q.newDigest(u.ChecksumAlgorithm)
 	if err != nil {
 		return err
+	}
+	if u.ChecksumType == checksum.Composite && !digest.named {
+		return refusef("InvalidRequest", "Checksum Type mismatch occurred, expected checksum Type: %s, actual checksum Type: null", strings.ToLower(u.ChecksumAlgorithm))
 	}
 	if u.ChecksumAlgorithm != "" && digest.algorithm.Name != u.ChecksumAlgorithm {
 		return refusef("InvalidRequest", "Checksum Type mismatch occurred, expected checksum Type: %s, actual checksum Type: %s",
@@ -108,8 +114,11 @@ func (q *request) completeUpload() error {
 	}
 	in := CompleteInput{Check: check, Size: -1}
 	if value := q.r.Header.Get("X-Amz-Mp-Object-Size"); value != "" {
-		if in.Size, err = strconv.ParseInt(value, 10, 64); err != nil || in.Size < 0 {
+		if in.Size, err = strconv.ParseInt(value, 10, 64); err != nil {
 			return refusef("InvalidRequest", "Value for x-amz-mp-object-size header is invalid.")
+		}
+		if in.Size < 0 {
+			return refusef("InvalidRequest", "Value for x-amz-mp-object-size header is less than zero: '%d'", in.Size)
 		}
 	}
 	if in.Checksum, err = q.claimedObjectChecksum(); err != nil {
@@ -164,7 +173,10 @@ func (q *request) claimedObjectChecksum() (Checksum, error) {
 			continue
 		}
 		plain, count, composite := strings.Cut(value, "-")
-		if _, err := strconv.Atoi(count); out.Value != "" || !a.Valid(plain) || composite && err != nil {
+		if out.Value != "" {
+			return out, refusef("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+		}
+		if _, err := strconv.ParseUint(count, 10, 16); !a.Valid(plain) || composite && err != nil {
 			return out, refusef("InvalidRequest", "Value for %s header is invalid.", a.Header())
 		}
 		out = Checksum{Algorithm: a.Name, Value: value, Type: kind}
@@ -206,7 +218,11 @@ func completedParts(body []byte) ([]CompletedPart, error) {
 		case i > 0 && *p.PartNumber <= parts[i-1].Number:
 			return nil, ErrInvalidPartOrder
 		}
-		parts[i] = CompletedPart{Number: *p.PartNumber, ETag: unquote(p.ETag), Checksums: claimedChecksums(p.Checksums)}
+		sums := claimedChecksums(p.Checksums)
+		if len(sums) > 1 || len(sums) == 1 && !checksum.ByName(sums[0].Algorithm).Valid(sums[0].Value) {
+			return nil, refusef("InvalidArgument", "The checksum of part %d is malformed or one of several.", *p.PartNumber)
+		}
+		parts[i] = CompletedPart{Number: *p.PartNumber, ETag: unquote(p.ETag), Checksums: sums}
 	}
 	return parts, nil
 }

@@ -18,7 +18,7 @@ const (
 	maxChunkLine = 4096
 	// maxTrailers bounds the number of trailer lines.
 	maxTrailers = 16
-	// minChunk is the least size of a signed chunk before the last, in bytes.
+	// minChunk is the least size of a chunk before the last, in bytes.
 	minChunk = 8192
 )
 
@@ -64,9 +64,8 @@ type ChunkReader struct {
 	left     int64      // decoded bytes still to come, by x-amz-decoded-content-length
 	inChunk  int64      // bytes left in this chunk
 	small    bool       // a chunk below minChunk was seen: it must be the last
-	first    bool
-	sum      hash.Hash // of this chunk; nil: unsigned
-	claimed  string    // signature of this chunk
+	sum      hash.Hash  // of this chunk; nil: unsigned
+	claimed  string     // signature of this chunk
 	found    map[string]string
 	err      error
 }
@@ -74,7 +73,7 @@ type ChunkReader struct {
 // NewChunkReader decodes src, which must yield length bytes. mode is one of the STREAMING keywords; seed is used by the
 // signed ones alone.
 func NewChunkReader(src io.Reader, mode string, seed ChunkSeed, length int64) *ChunkReader {
-	c := &ChunkReader{src: bufio.NewReaderSize(src, maxChunkLine), left: length, first: true}
+	c := &ChunkReader{src: bufio.NewReaderSize(src, maxChunkLine), left: length}
 	if mode != StreamingTrailer {
 		c.seed, c.sum = &seed, sha256.New()
 	}
@@ -118,7 +117,7 @@ func (c *ChunkReader) Read(p []byte) (int, error) {
 
 // nextChunk reads a chunk header, and everything to the end of the body if it is the last. It returns io.EOF then.
 func (c *ChunkReader) nextChunk() error {
-	line, err := c.line()
+	line, err := c.line(true)
 	if err != nil {
 		return err
 	}
@@ -141,7 +140,7 @@ func (c *ChunkReader) nextChunk() error {
 		if int64(size) > c.left {
 			return fail(ErrIncompleteBody, "")
 		}
-		if c.small && c.seed != nil {
+		if c.small {
 			return fail(ErrChunkTooSmall, "")
 		}
 		c.small = size < minChunk
@@ -159,7 +158,7 @@ func (c *ChunkReader) nextChunk() error {
 
 // endChunk reads the CRLF after a chunk's bytes and checks its signature.
 func (c *ChunkReader) endChunk() error {
-	line, err := c.line()
+	line, err := c.line(true)
 	if err != nil {
 		return err
 	}
@@ -188,7 +187,7 @@ func (c *ChunkReader) end() error {
 	signature := ""
 	c.found = map[string]string{}
 	for {
-		line, err := c.line()
+		line, err := c.line(false)
 		if err != nil {
 			// Some clients leave out the CRLF that closes a body without trailers.
 			if errors.Is(err, ErrIncompleteBody) && line == "" && !c.trailers {
@@ -229,8 +228,9 @@ func (c *ChunkReader) end() error {
 	return io.EOF
 }
 
-// line reads to the next LF and drops CR LF. A body that ends here is ErrIncompleteBody, a line too long ErrChunkFraming.
-func (c *ChunkReader) line() (string, error) {
+// line reads to the next LF and drops CR LF; strict requires the CR. A body that ends here is ErrIncompleteBody, a line too
+// long ErrChunkFraming.
+func (c *ChunkReader) line(strict bool) (string, error) {
 	b, err := c.src.ReadSlice('\n')
 	switch {
 	case errors.Is(err, bufio.ErrBufferFull):
@@ -240,7 +240,11 @@ func (c *ChunkReader) line() (string, error) {
 	case err != nil:
 		return "", incomplete(err)
 	}
-	return strings.TrimSuffix(string(b[:len(b)-1]), "\r"), nil
+	line, hasCR := strings.CutSuffix(string(b[:len(b)-1]), "\r")
+	if strict && !hasCR {
+		return "", fail(ErrChunkFraming, "")
+	}
+	return line, nil
 }
 
 // incomplete turns an early end into ErrIncompleteBody and leaves other errors as they are.

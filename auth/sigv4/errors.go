@@ -6,6 +6,7 @@ import "errors"
 var (
 	ErrAnonymous       = errors.New("request is not signed")
 	ErrTwoMechanisms   = errors.New("more than one authentication mechanism")
+	ErrAuthType        = errors.New("unknown authorization type")
 	ErrUnsupported     = errors.New("unsupported signature version")
 	ErrHeaderMalformed = errors.New("authorization header malformed")
 	ErrQueryMalformed  = errors.New("authorization query parameters malformed")

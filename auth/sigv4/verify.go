@@ -54,23 +54,23 @@ func Parse(r *Request, query Query) (*Auth, error) {
 func parseHeaderAuth(r *Request, query Query, header string) (*Auth, error) {
 	algorithm, rest, _ := strings.Cut(strings.TrimSpace(header), " ")
 	if algorithm != Algorithm {
-		if algorithm == "AWS" || strings.HasPrefix(algorithm, "AWS4-") {
+		if algorithm == "AWS" || algorithm == "AWS4-ECDSA-P256-SHA256" {
 			return nil, fail(ErrUnsupported, "")
 		}
-		return nil, fail(ErrHeaderMalformed, "Unsupported Authorization Type",
+		return nil, fail(ErrAuthType, "Unsupported Authorization Type",
 			[2]string{"ArgumentName", "Authorization"}, [2]string{"ArgumentValue", header})
 	}
 	fields := map[string]string{}
 	for part := range strings.SplitSeq(rest, ",") {
 		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
 		if !ok || fields[name] != "" {
-			return nil, fail(ErrHeaderMalformed, "The authorization header is malformed; a component has no value or is given twice.")
+			return nil, fail(ErrHeaderMalformed, "The authorization header is malformed; the authorization component \""+strings.TrimSpace(part)+"\" is malformed.")
 		}
 		fields[name] = value
 	}
 	for _, name := range []string{"Credential", "SignedHeaders", "Signature"} {
 		if fields[name] == "" {
-			return nil, fail(ErrHeaderMalformed, "The authorization header is malformed; missing "+name+".")
+			return nil, fail(ErrHeaderMalformed, "The authorization header is malformed; the authorization header requires three components: Credential, SignedHeaders, and Signature.")
 		}
 	}
 	a := &Auth{Signature: fields["Signature"], query: query}
@@ -149,19 +149,18 @@ func parseQueryAuth(r *Request, query Query) (*Auth, error) {
 // parseCredential reads {access key}/{date}/{region}/{service}/aws4_request and returns what is wrong with it.
 func (a *Auth) parseCredential(s string) string {
 	parts := strings.Split(s, "/")
-	if len(parts) < 5 {
+	if len(parts) != 5 {
 		return "the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"."
 	}
-	n := len(parts)
-	a.AccessKey = strings.Join(parts[:n-4], "/")
-	a.Scope = Scope{Date: parts[n-4], Region: parts[n-3], Service: parts[n-2]}
+	a.AccessKey = parts[0]
+	a.Scope = Scope{Date: parts[1], Region: parts[2], Service: parts[3]}
 	switch _, err := time.Parse(dateFormat, a.Scope.Date); {
-	case err != nil:
-		return "incorrect date format \"" + a.Scope.Date + "\". This date in the credential must be in the format \"yyyyMMdd\"."
+	case parts[4] != "aws4_request":
+		return "incorrect terminal \"" + parts[4] + "\". This endpoint uses \"aws4_request\"."
 	case a.Scope.Service != "s3":
 		return "incorrect service \"" + a.Scope.Service + "\". This endpoint belongs to \"s3\"."
-	case parts[n-1] != "aws4_request":
-		return "incorrect terminal \"" + parts[n-1] + "\". This endpoint uses \"aws4_request\"."
+	case err != nil:
+		return "incorrect date format \"" + a.Scope.Date + "\". This date in the credential must be in the format \"yyyyMMdd\"."
 	case a.AccessKey == "" || a.Scope.Region == "":
 		return "the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"."
 	}
