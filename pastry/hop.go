@@ -29,7 +29,7 @@ func (n *Node) takeHop(m *Message, from NodeHandle) {
 		n.stats.Senseless++
 		return
 	}
-	if n.phase == joining && m.Kind != Join || n.phase != ready && m.Kind == Place {
+	if n.phase == joining && m.Kind != Join {
 		n.send(from, &Message{Kind: Nack, Seq: m.Seq})
 		if m.Kind == Place && m.Hops == 1 && m.Flags&FlagReady != 0 {
 			n.invited(from)
@@ -43,18 +43,21 @@ func (n *Node) takeHop(m *Message, from NodeHandle) {
 		return
 	}
 	if n.phase != ready {
-		n.hold(m)
+		if m.Kind == Lookup { // a Place will come again
+			n.hold(m)
+		}
 		return
 	}
-	msg := *m
+	msg := &n.out.routed // not a variable: App makes it escape, and this path does not allocate
+	*msg = *m
 	msg.Handles = nil
 	if m.Hops == 1 {
 		msg.Origin = from // as the transport proves it
 	}
 	if m.Kind == Join {
-		n.giveRows(&msg)
+		n.giveRows(msg)
 	}
-	n.route(&msg)
+	n.route(msg)
 }
 
 // hold keeps a lookup until this node is ready.
@@ -135,11 +138,13 @@ func (n *Node) hopAnswered(m *Message, from NodeHandle) (rtt time.Duration, aske
 	if n.hops[i].tries == 0 {
 		rtt = max(n.now-n.hops[i].sent, time.Microsecond)
 	}
-	h := n.takeHopOut(i)
-	if m.Kind == Nack && !h.pinned {
+	if m.Kind == Nack && !n.hops[i].pinned {
+		h := n.takeHopOut(i)
 		n.drop(from.ID)
 		n.again(&h.message)
+		return rtt, true
 	}
+	n.takeHopOut(i)
 	return rtt, true
 }
 

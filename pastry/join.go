@@ -65,11 +65,15 @@ func (n *Node) tryJoin() {
 	window := n.now - n.cfg.FoundAfter
 	if n.now-j.since >= n.cfg.FoundAfter && j.metJoiner > window && j.metSmaller <= window && j.metMember <= window {
 		n.becomeReady()
+		n.schedule(taskSeeds, n.now) // and invite the others
 		return
 	}
-	wait := min(n.cfg.JoinTimeout<<min(j.tries, 3), 5*time.Second)
+	then := n.now + n.jitter(min(n.cfg.JoinTimeout<<min(j.tries, 3), 5*time.Second))
 	j.tries = min(j.tries+1, 16)
-	n.schedule(taskJoin, n.now+n.jitter(wait))
+	if may := j.since + n.cfg.FoundAfter; n.now < may {
+		then = min(then, may)
+	}
+	n.schedule(taskJoin, then)
 	if !j.contact.IsZero() {
 		contact := j.contact
 		j.contact = NodeHandle{}

@@ -62,7 +62,7 @@ func (n *Node) heardWithin(id NodeID, d time.Duration) bool {
 // what makes nodes known: whoever has a leaf set enters the sets here and nowhere else.
 func (n *Node) heard(from NodeHandle, flags Flags, rtt time.Duration) {
 	n.returned(from.ID)
-	n.unsuspect(from.ID)
+	n.alive(from.ID, flags&FlagMember != 0)
 	if n.helped.id == from.ID {
 		n.helped.until = n.now + n.cfg.JoinHold
 		if flags&FlagReady != 0 {
@@ -102,6 +102,9 @@ func (n *Node) admit(h NodeHandle, rtt time.Duration) {
 		}
 		if len(n.peers) == cap(n.peers) {
 			n.prunePeers()
+			if len(n.peers) == cap(n.peers) { // append would double it
+				n.peers = append(make([]peer, 0, len(n.peers)+16), n.peers...)
+			}
 		}
 		i, _ = n.findPeer(h.ID)
 		n.peers = slices.Insert(n.peers, i, peer{id: h.ID})

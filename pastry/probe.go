@@ -98,16 +98,20 @@ func (n *Node) probeAnswered(m *Message, from NodeHandle) (rtt time.Duration, as
 	return 0, false
 }
 
-// unsuspect clears id, which has just been heard.
-func (n *Node) unsuspect(id NodeID) {
+// alive clears id, which has just been heard: what it left unanswered before counts no more. A probe of one that is no member
+// ends, since it has no leafs to tell.
+func (n *Node) alive(id NodeID, member bool) {
 	for i := range n.probes {
-		if p := &n.probes[i]; p.to.ID == id && p.suspect {
-			p.suspect = false
-			if p.kind == probePing {
-				n.probes = slices.Delete(n.probes, i, i+1)
-			}
+		p := &n.probes[i]
+		if p.to.ID != id {
+			continue
+		}
+		if !member || p.suspect && p.kind == probePing {
+			n.probes = slices.Delete(n.probes, i, i+1)
 			return
 		}
+		p.suspect, p.tries = false, 0
+		return
 	}
 }
 

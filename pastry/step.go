@@ -58,6 +58,7 @@ type Outbox struct {
 	Returned     []NodeHandle // failed ones that were heard again
 
 	handles []NodeHandle // what the Handles of Sends and the Near of Found point into
+	routed  Message      // the routed message that a Step takes on
 	scratch LeafSet      // for one Step's use at a time: here, so that nodes need none each
 }
 
