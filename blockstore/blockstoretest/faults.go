@@ -1,6 +1,7 @@
 package blockstoretest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -159,7 +160,7 @@ func testFlip(t *testing.T, d Device) {
 	closeStore(t, s)
 
 	detected := 0
-	for round := range rounds(t, 200) {
+	for round := range rounds(t, 100) {
 		d := []Device{killed, d}[round%2].Copy()
 		where := d.Flip(rng)
 		s, err := d.Open(Options{})
@@ -175,7 +176,7 @@ func testFlip(t *testing.T, d Device) {
 			if err != nil && !errors.Is(err, blockstore.ErrCorrupt) && !errors.Is(err, blockstore.ErrNotFound) {
 				t.Fatalf("%s: fragment %d: %v", where, i, err)
 			}
-			if err == nil && !slices.Equal(body, Body(i, fragmentSize(i))) {
+			if err == nil && !bytes.Equal(body, Body(i, fragmentSize(i))) {
 				t.Fatalf("%s: fragment %d: wrong bytes are served", where, i)
 			}
 			if err != nil {

@@ -74,7 +74,7 @@ func testModel(t *testing.T, d Device) {
 	o := Options{Now: clock.Now}
 	s := open(t, d, o)
 	m := &model{fragments: map[uint64]bool{}, entries: map[string]string{}}
-	for step := range 3000 {
+	for step := range 2000 {
 		clock.Add(time.Second)
 		i := rng.Uint64N(200)
 		key := fmt.Sprintf("%02d", rng.IntN(50))
@@ -305,7 +305,7 @@ func rounds(t *testing.T, n int) int {
 func testPowerCut(t *testing.T, d Device) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	l := newLoad(6)
-	for round := range rounds(t, 16) {
+	for round := range rounds(t, 12) {
 		s := open(t, d, Options{})
 		var next Device
 		l.run(s, 1+rng.Int64N(120), uint64(round), func() { next = d.Cut(rng) })
@@ -321,7 +321,7 @@ func testPowerCut(t *testing.T, d Device) {
 func testKilled(t *testing.T, d Device) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	l := newLoad(6)
-	for round := range rounds(t, 8) {
+	for round := range rounds(t, 6) {
 		s := open(t, d, Options{})
 		var next Device
 		l.run(s, 1+rng.Int64N(100), uint64(round), func() { next = d.Copy() })

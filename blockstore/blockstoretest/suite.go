@@ -113,11 +113,29 @@ func wantErr(t testing.TB, err, want error) {
 	}
 }
 
-// fragmentKey and Body make fragment i: its contents follow from its number, so that anything else is wrong.
+// fragmentKey names fragment i. Its contents follow from its number too (Body), so that anything else is wrong.
 func fragmentKey(i uint64) []byte { return fmt.Appendf(nil, "fragment-%08d", i) }
 
-// Body returns the contents of fragment i, of n bytes.
+// bodies remembers what Body returned: making bytes is most of what the suite does under the race detector.
+var bodies sync.Map
+
+// Body returns the contents of fragment i, of n bytes. The caller does not change them.
 func Body(i uint64, n int) []byte {
+	type id struct {
+		i uint64
+		n int
+	}
+	if b, ok := bodies.Load(id{i, n}); ok {
+		return b.([]byte)
+	}
+	b := makeBody(i, n)
+	if n <= 100_000 {
+		bodies.Store(id{i, n}, b)
+	}
+	return b
+}
+
+func makeBody(i uint64, n int) []byte {
 	b := make([]byte, n+8)
 	rng := rand.New(rand.NewPCG(i, 7))
 	for j := 0; j < n; j += 8 {

@@ -179,14 +179,14 @@ func (s *Store) adopt(f *foundSegment, from position) error {
 	if f.id == from.Segment {
 		start = max(start, from.Offset)
 	}
-	return s.replay(f, g, start)
+	return s.replay(f, g, start, from == position{})
 }
 
 // replayBatch is how many records go into the index at once during replay.
 const replayBatch = 1000
 
 // replay puts the records of g from offset start on into the index.
-func (s *Store) replay(f *foundSegment, g *segment, start int64) error {
+func (s *Store) replay(f *foundSegment, g *segment, start int64, rebuild bool) error {
 	file, err := s.fs.OpenReadWrite(s.segments.path(g.id), fragmentsCategory)
 	if err != nil {
 		return err
@@ -214,7 +214,8 @@ func (s *Store) replay(f *foundSegment, g *segment, start int64) error {
 		})
 	}
 	n := 0
-	res, err := scanSegment(file, g.seed, start, f.size, false, func(r scanned) error {
+	// After a crash a segment or two are read whole; a rebuild reads all headers and leaves old bodies to their readers.
+	res, err := scanSegment(file, g.seed, start, f.size, !rebuild, func(r scanned) error {
 		n++
 		if batch = append(batch, r); len(batch) < replayBatch {
 			return nil
