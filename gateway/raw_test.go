@@ -2,7 +2,9 @@ package gateway_test
 
 import (
 	"bytes"
+	"crypto/md5"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"io"
 	"net/http"
@@ -62,4 +64,9 @@ func (f *front) do(t testing.TB, r *http.Request) (int, string, []byte, http.Hea
 		code = string(m[1])
 	}
 	return resp.StatusCode, code, b, resp.Header
+}
+
+func md5Of(s string) string {
+	sum := md5.Sum([]byte(s))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
