@@ -7,6 +7,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"path/filepath"
 	"sort"
 	"strings"
 	"testing"
@@ -23,8 +24,7 @@ var backendErrors = map[string]error{
 	"ErrNoSuchAccessKey": ErrNoSuchAccessKey,
 }
 
-// sentinels returns the names of the Err variables that a file declares, and whatever is passed as the first argument of
-// refuse, refusef and in Error literals' Code of all files of the package.
+// sentinels returns the names of the Err variables that a file declares, sorted.
 func sentinels(t *testing.T, file string) []string {
 	t.Helper()
 	f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
@@ -32,11 +32,12 @@ func sentinels(t *testing.T, file string) []string {
 		t.Fatal(err)
 	}
 	var names []string
-	for name, o := range f.Scope.Objects {
-		if o.Kind == ast.Var && strings.HasPrefix(name, "Err") {
-			names = append(names, name)
+	ast.Inspect(f, func(n ast.Node) bool {
+		if v, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(v.Names[0].Name, "Err") {
+			names = append(names, v.Names[0].Name)
 		}
-	}
+		return true
+	})
 	sort.Strings(names)
 	return names
 }
@@ -98,7 +99,7 @@ var sigv4Errors = map[string]error{
 
 // TestCodesAreInTable reads the package's source: every code that is refused with has a row, and every row is used.
 func TestCodesAreInTable(t *testing.T) {
-	pkgs, err := parser.ParseDir(token.NewFileSet(), ".", nil, 0)
+	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,9 +111,13 @@ func TestCodesAreInTable(t *testing.T) {
 		}
 		return strings.Trim(l.Value, `"`), true
 	}
-	for name, file := range pkgs["gateway"].Files {
+	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {

@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"context"
-	"crypto/tls"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -78,10 +77,4 @@ func (f *front) sdk(key, secret string) *s3.Client {
 func (f *front) signed(t testing.TB, method, target string, body []byte, header map[string]string) *http.Request {
 	t.Helper()
 	return signedAs(t, aliceKey, aliceSecret, time.Now(), method, f.URL+target, body, header)
-}
-
-func client(t testing.TB) *http.Client {
-	tr := &http.Transport{DisableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
