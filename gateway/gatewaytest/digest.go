@@ -1,6 +1,7 @@
 package gatewaytest
 
 import (
+	"bytes"
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/hex"
@@ -47,4 +48,9 @@ func sumsOf(data []byte, algorithm string) gateway.Sums {
 	d.Write(data)
 	sums, _ := d.Finish() // refuse is nil
 	return sums
+}
+
+// Input returns what a Put of data needs, with a Digest that verifies nothing.
+func Input(data []byte) gateway.PutInput {
+	return gateway.PutInput{Body: bytes.NewReader(data), Size: int64(len(data)), Digest: newDigest("")}
 }
