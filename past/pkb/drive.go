@@ -95,6 +95,9 @@ func (d *drive) run() (*register.Result, error) {
 			if errors.Is(res.Err, past.ErrUnknown) {
 				d.r.stats.Undecided.Add(1)
 			}
+			if errors.Is(res.Err, past.ErrUnavailable) && d.config.Closed {
+				res.Err = fmt.Errorf("past/pkb: partition %v: %w", d.config.Partition, past.ErrClosed)
+			}
 			return res, res.Err
 		}
 		out = register.Outbox{}

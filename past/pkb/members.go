@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 // states; every answer is given after what it says is on disk.
 type Members struct {
 	self    Identity
+	damage  func(id register.PartitionID)
 	peers   *rpc.Peers
 	store   blockstore.Entries
 	log     *zap.Logger
@@ -63,6 +66,8 @@ type MembersConfig struct {
 	Peers   *rpc.Peers
 	Store   blockstore.Entries
 	Genesis GenesisCheck
+	// Damaged is told of a partition whose rows this disk lost, after it was reported. It must not block.
+	Damaged func(id register.PartitionID)
 	Log     *zap.Logger
 	Now     func() time.Time
 }
@@ -70,7 +75,7 @@ type MembersConfig struct {
 // NewMembers loads the partitions of this disk and registers the handlers. Errors wrap blockstore.ErrCorrupt if a partition's
 // state is damaged: the disk must then come back as a new incarnation.
 func NewMembers(cfg MembersConfig) (*Members, error) {
-	m := &Members{self: cfg.Self, peers: cfg.Peers, store: cfg.Store, genesis: cfg.Genesis, log: cfg.Log.Named("members"), now: cfg.Now,
+	m := &Members{self: cfg.Self, peers: cfg.Peers, store: cfg.Store, genesis: cfg.Genesis, damage: cfg.Damaged, log: cfg.Log.Named("members"), now: cfg.Now,
 		partitions: map[register.PartitionID]*partition{}}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	var bad error
@@ -222,10 +227,11 @@ func hasBody(v register.Value) bool {
 	return false
 }
 
-// damaged reports register state that the disk lost. Operators and the caretaker replace the member; nothing is served.
+// damaged reports register state that the disk lost; nothing of it is served.
 func (m *Members) damaged(p *partition, group string, err error) error {
 	if errors.Is(err, blockstore.ErrCorrupt) {
 		m.log.Error("register state damaged", zap.Stringer("partition", p.id), zap.Int("groupBytes", len(group)), zap.Error(err))
+		m.damage(p.id)
 	}
 	return fmt.Errorf("past/pkb: partition %v: %w", p.id, err)
 }
@@ -377,4 +383,36 @@ func (m *Members) markChosen(ctx context.Context, p *partition, epoch uint64, ma
 	var b blockstore.Batch
 	put(&b, p, epoch, mark.Group, &g, false)
 	return m.store.Apply(ctx, &b, false)
+}
+
+// Scrub reads every row of every partition, so that what rots where nobody looks is found. It returns how many it read.
+func (m *Members) Scrub(ctx context.Context) (rows int, err error) {
+	m.mu.Lock()
+	partitions := slices.Collect(maps.Values(m.partitions))
+	m.mu.Unlock()
+	for _, p := range partitions {
+		p.mu.RLock()
+		epoch := p.m.Epoch
+		p.mu.RUnlock()
+		for _, tag := range []byte{tagGroup, tagBody} {
+			lower := rowKey(tag, p.id, epoch, "")
+			if e := m.store.Scan(ctx, lower, after(lower), func(_, _ []byte) bool { rows++; return ctx.Err() == nil }); e != nil {
+				err = errors.Join(err, m.damaged(p, "", e))
+			}
+		}
+	}
+	return rows, err
+}
+
+// Partitions returns the state of every partition that this disk has heard of.
+func (m *Members) Partitions() map[register.PartitionID]register.Member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make(map[register.PartitionID]register.Member, len(m.partitions))
+	for id, p := range m.partitions {
+		p.mu.RLock()
+		out[id] = p.m
+		p.mu.RUnlock()
+	}
+	return out
 }

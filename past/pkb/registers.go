@@ -94,7 +94,7 @@ func (r *Registers) counter(seen uint64) uint64 {
 }
 
 // errNoRoute says that the bucket was never opened here.
-var errNoRoute = errors.New("past/pkb: bucket is not open")
+var errNoRoute = fmt.Errorf("past/pkb: bucket is not open here: %w", past.ErrClosed)
 
 func (r *Registers) route(bucket past.BucketID) (*route, error) {
 	r.mu.Lock()
@@ -190,6 +190,9 @@ func (r *Registers) write(ctx context.Context, reg past.Register, req register.R
 	}
 	defer leave()
 	res, err := r.run(ctx, reg.Bucket, group, req)
+	if errors.Is(err, past.ErrUnchanged) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -98,8 +98,21 @@ type Call struct {
 // answered wrap the same sentinels of package past as they did there; anything else that goes wrong is
 // past.ErrUnavailable, and whether the peer acted on the request is then not known.
 func (p *Peers) Do(ctx context.Context, to pastry.NodeID, call Call, answer any) ([]byte, error) {
+	if to == p.ring.Self() {
+		p.stats.Sent.Add(1)
+		return p.local(ctx, call, answer)
+	}
+	return p.remote(ctx, to, call, answer, func() (overlaywire.Stream, error) { return p.ring.Open(ctx, to) })
+}
+
+// DoOn is Do on a stream that open makes, for nodes that are only being met.
+func (p *Peers) DoOn(ctx context.Context, to pastry.NodeID, call Call, answer any, open func() (overlaywire.Stream, error)) ([]byte, error) {
+	return p.remote(ctx, to, call, answer, open)
+}
+
+func (p *Peers) remote(ctx context.Context, to pastry.NodeID, call Call, answer any, open func() (overlaywire.Stream, error)) ([]byte, error) {
 	p.stats.Sent.Add(1)
-	data, err := p.do(ctx, to, call, answer)
+	data, err := exchange(ctx, call, answer, open)
 	var remote *Error
 	if err != nil && !errors.As(err, &remote) {
 		p.stats.Failed.Add(1)
@@ -111,11 +124,9 @@ func (p *Peers) Do(ctx context.Context, to pastry.NodeID, call Call, answer any)
 	return data, err
 }
 
-func (p *Peers) do(ctx context.Context, to pastry.NodeID, call Call, answer any) ([]byte, error) {
-	if to == p.ring.Self() {
-		return p.local(ctx, call, answer)
-	}
-	s, err := p.ring.Open(ctx, to)
+// exchange is one request and its answer on a new stream.
+func exchange(ctx context.Context, call Call, answer any, open func() (overlaywire.Stream, error)) ([]byte, error) {
+	s, err := open()
 	if err != nil {
 		return nil, err
 	}

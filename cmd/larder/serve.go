@@ -1,0 +1,307 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"larder/admin"
+	"larder/auth/realm"
+	"larder/blockstore"
+	"larder/blockstore/diskstore"
+	"larder/gateway"
+	"larder/gateway/objects"
+	"larder/past/node"
+	"larder/pastry"
+	"larder/pastry/overlay"
+	"larder/pastry/quicnet"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+func serveCommand() *cobra.Command {
+	var s settings
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "run one node",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fill(cmd); err != nil {
+				return err
+			}
+			return serve(cmd.Context(), s)
+		},
+	}
+	s.bind(cmd.Flags())
+	return cmd
+}
+
+// memoryLimit is where the collector begins to work harder, in bytes: the whole process is to stay under 200 MB (docs/figures.md).
+const memoryLimit = 170 << 20
+
+// serve runs a node until ctx ends. A node that has to come back as a new incarnation does so here.
+func serve(ctx context.Context, s settings) error {
+	debug.SetMemoryLimit(memoryLimit)
+	log, err := newLog(s.logLevel)
+	if err != nil {
+		return err
+	}
+	defer log.Sync() //nolint:errcheck // standard error
+	for {
+		p := &process{s: s, log: log}
+		if err := p.run(ctx); !errors.Is(err, node.ErrReborn) {
+			return err
+		}
+		log.Warn("starting again as a new incarnation")
+	}
+}
+
+func newLog(level string) (*zap.Logger, error) {
+	l, err := zapcore.ParseLevel(level)
+	if err != nil {
+		return nil, err
+	}
+	cfg := zap.NewProductionConfig()
+	cfg.Level = zap.NewAtomicLevelAt(l)
+	cfg.Sampling = nil
+	cfg.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	cfg.DisableStacktrace = true
+	return cfg.Build()
+}
+
+// process is one node with its servers, from start to stop.
+type process struct {
+	s           settings
+	log         *zap.Logger
+	capacity    int64
+	credentials *realm.Credentials
+	store       blockstore.Store
+	node        *node.Node
+	objects     atomic.Pointer[objects.Store] // nil until the gateway is open
+	s3URL       string                        // "" if there is no gateway
+	adminURL    string
+}
+
+func (p *process) now() time.Time { return time.Now().Add(p.s.clockOffset) }
+
+// run starts everything, says so, and stops it in the opposite order when ctx ends.
+func (p *process) run(ctx context.Context) (err error) {
+	if err := p.measure(); err != nil {
+		return err
+	}
+	id, err := p.identify(ctx)
+	if err != nil {
+		return err
+	}
+	p.credentials = realm.NewCredentials(id, p.now)
+	if p.store, err = p.openStore(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.store.Close()) }()
+	transport, err := quicnet.Listen(quicnet.Config{Listen: p.s.overlay, Advertise: p.s.advertise, Credentials: p.credentials, Join: p.admit}, p.log)
+	if err != nil {
+		return err
+	}
+	defer transport.Close() //nolint:errcheck // nothing is written through it any more
+	s3Listener, adminListener, err := p.listen()
+	if err != nil {
+		return err
+	}
+	if err := p.wire(ctx, id, transport); err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { cancel(p.node.Run(ctx)) })
+	work.Go(func() { p.renew(ctx, p.seeds) })
+	registry := newRegistry()
+	stopAdmin := p.serveAdmin(adminListener, registry, cancel)
+	defer stopAdmin()
+	select {
+	case <-p.node.Ready():
+	case <-ctx.Done():
+		return stopped(ctx)
+	}
+	stopS3, err := p.serveS3(ctx, s3Listener, registry, cancel)
+	if err != nil {
+		cancel(err)
+		return err
+	}
+	<-ctx.Done()
+	stopS3()
+	return stopped(ctx)
+}
+
+// stopped is why ctx ended, nil where that is what was asked for.
+func stopped(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// measure finds out what this node offers.
+func (p *process) measure() error {
+	if err := os.MkdirAll(p.s.data, 0o700); err != nil {
+		return err
+	}
+	if p.s.capacity != "" {
+		var err error
+		p.capacity, err = parseSize(p.s.capacity)
+		return err
+	}
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(p.s.data, &fs); err != nil {
+		return fmt.Errorf("capacity: %w", err)
+	}
+	p.capacity = int64(fs.Blocks) * int64(fs.Bsize)
+	return nil
+}
+
+// metadataBytes is what a node without storage may use for what it remembers.
+const metadataBytes = 1 << 30
+
+// openStore opens the disk. Where what it remembers is damaged and others have it all, it starts afresh as a new incarnation.
+func (p *process) openStore() (blockstore.Store, error) {
+	o := diskstore.Options{Dir: filepath.Join(p.s.data, "store"), CapacityBytes: max(p.capacity, metadataBytes), Log: p.log}
+	store, err := diskstore.Open(o)
+	if !errors.Is(err, blockstore.ErrCorrupt) {
+		return store, err
+	}
+	if !p.remembered().Replicated {
+		return nil, fmt.Errorf("%w; no other node has what is lost here, so nothing was touched", err)
+	}
+	p.log.Error("store damaged: coming back as a new incarnation, to be filled by the other members", zap.Error(err))
+	if err := diskstore.DiscardEntries(nil, o.Dir); err != nil {
+		return nil, err
+	}
+	return diskstore.Open(o)
+}
+
+// listen binds the TCP addresses, so that a taken port is found before anything is begun. A nil listener is for no gateway.
+func (p *process) listen() (s3, admin net.Listener, err error) {
+	if admin, err = net.Listen("tcp", p.s.admin); err != nil {
+		return nil, nil, fmt.Errorf("admin: %w", err)
+	}
+	p.adminURL = "http://" + admin.Addr().String()
+	if p.s.s3 == "" {
+		return nil, admin, nil
+	}
+	if s3, err = net.Listen("tcp", p.s.s3); err != nil {
+		admin.Close()
+		return nil, nil, fmt.Errorf("s3: %w", err)
+	}
+	p.s3URL = "http://" + s3.Addr().String()
+	if p.s.tlsCert != "" {
+		p.s3URL = "https://" + s3.Addr().String()
+	}
+	return s3, admin, nil
+}
+
+// wire makes the node.
+func (p *process) wire(ctx context.Context, id *realm.Identity, transport *quicnet.Transport) error {
+	core := pastry.DefaultConfig(nil)
+	core.LeafSetSize = p.s.leafSetSize
+	member := overlay.New(overlay.Config{Node: core, Seeds: p.seeds()}, transport, p.log)
+	cfg := node.Config{
+		Identity: id, Overlay: member, Store: p.store, CapacityBytes: p.capacity, Zone: p.s.zone, Host: p.s.host, S3: p.s3URL, Admin: p.adminURL,
+		Version: version, ReplaceAfter: p.s.replaceAfter, RepairAfter: p.s.repairAfter, Remember: p.remember, Log: p.log, Now: p.now,
+	}
+	var err error
+	if p.node, err = node.New(ctx, cfg); err != nil {
+		return err
+	}
+	if id.RootKey != nil && p.s.ticket == "" && len(p.s.join) == 0 && len(p.remembered().Peers) == 0 {
+		return p.node.Found(ctx)
+	}
+	return nil
+}
+
+// seeds are where others of the ring may be: as told, and as remembered.
+func (p *process) seeds() []netip.AddrPort {
+	return append(parseSeeds(p.s.join), parseSeeds(p.remembered().Peers)...)
+}
+
+func newRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// serveAdmin serves the admin API until the returned function is called.
+func (p *process) serveAdmin(l net.Listener, registry *prometheus.Registry, cancel context.CancelCauseFunc) (stop func()) {
+	h := admin.New(admin.Config{
+		Node: p.node, Objects: p.objects.Load, Identity: p.credentials.Identity, Seeds: p.seeds,
+		Registry: registry, Log: p.log, Now: p.now,
+	})
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: zap.NewStdLog(p.log.Named("admin"))}
+	go func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			cancel(fmt.Errorf("admin: %w", err))
+		}
+	}()
+	return func() { _ = server.Close() }
+}
+
+// drainMax is how long requests in progress may go on after a stop was asked for.
+const drainMax = 20 * time.Second
+
+// serveS3 opens the gateway, if there is one, and prints the ready line. The returned function drains it.
+func (p *process) serveS3(ctx context.Context, l net.Listener, registry *prometheus.Registry, cancel context.CancelCauseFunc) (stop func(), err error) {
+	id := p.credentials.Identity()
+	if l == nil {
+		p.sayReady()
+		return func() {}, nil
+	}
+	store := objects.New(objects.Config{Past: p.node.Past(), Sealer: node.Sealer{Secrets: id.Secrets}, Log: p.log})
+	p.objects.Store(store)
+	if err := p.bootstrap(ctx, id); err != nil {
+		return nil, err
+	}
+	front := gateway.New(gateway.Config{Backend: store, Keyring: store, Region: p.s.region, Domain: p.s.domain, Log: p.log, Now: p.now, Metrics: registry})
+	server := gateway.NewServer(front, p.log)
+	go func() {
+		var err error
+		if p.s.tlsCert != "" {
+			server.TLSConfig = reloading(p.s.tlsCert, p.s.tlsKey)
+			err = server.ServeTLS(l, "", "")
+		} else {
+			err = server.Serve(l)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			cancel(fmt.Errorf("s3: %w", err))
+		}
+	}()
+	p.sayReady()
+	return func() {
+		drain, cancel := context.WithTimeout(context.Background(), drainMax)
+		defer cancel()
+		if err := server.Shutdown(drain); err != nil {
+			p.log.Warn("requests cut off at stop", zap.Error(err))
+			_ = server.Close()
+		}
+		_ = store.Close()
+	}, nil
+}
+
+// sayReady prints the line that other tools wait for (design.md §10).
+func (p *process) sayReady() {
+	fmt.Printf("larder: ready s3=%s admin=%s node=%s\n", p.s3URL, p.adminURL, p.credentials.Identity().NodeID())
+}

@@ -1,0 +1,182 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"larder/past"
+	"larder/past/chb"
+	"larder/past/rpc"
+	pastwire "larder/past/wire"
+	"larder/pastry"
+	"larder/pastry/wire"
+
+	"go.uber.org/zap"
+)
+
+// Info is what a node says of itself.
+type Info struct {
+	ID            pastry.NodeID `cbor:"1,keyasint" json:"node"`
+	Roles         wire.Roles    `cbor:"2,keyasint" json:"roles"`
+	CapacityBytes int64         `cbor:"3,keyasint" json:"capacityBytes"`
+	UsedBytes     int64         `cbor:"4,keyasint" json:"usedBytes"`
+	FreeBytes     int64         `cbor:"5,keyasint" json:"freeBytes"`
+	Zone          string        `cbor:"6,keyasint,omitempty" json:"zone"`
+	Host          string        `cbor:"7,keyasint,omitempty" json:"host"`
+	Incarnation   uint64        `cbor:"8,keyasint" json:"-"`
+	PublicKey     [32]byte      `cbor:"9,keyasint" json:"-"`
+	S3            string        `cbor:"10,keyasint,omitempty" json:"s3"`
+	Admin         string        `cbor:"11,keyasint,omitempty" json:"admin"`
+	Version       string        `cbor:"12,keyasint,omitempty" json:"version"`
+	Boot          uint64        `cbor:"13,keyasint" json:"boot"`
+	Blocks        chb.Status    `cbor:"14,keyasint" json:"blocks"`
+	Address       string        `cbor:"-" json:"address"`
+}
+
+func (i *Info) candidate() past.Candidate {
+	return past.Candidate{ID: i.ID, CapacityBytes: i.CapacityBytes, Zone: i.Zone, Host: i.Host}
+}
+
+const (
+	kindInfo       = pastwire.KindInfo
+	introduceEvery = 2 * time.Second
+	introduceMax   = 2 * time.Second // for one node
+)
+
+type infoRequest struct {
+	Self Info `cbor:"1,keyasint"`
+	// SystemEpoch is the newest epoch of the system partition that the asker knows; Known is false if he knows none.
+	SystemEpoch uint64 `cbor:"2,keyasint"`
+	Known       bool   `cbor:"3,keyasint,omitempty"`
+}
+
+type infoAnswer struct {
+	Self   Info    `cbor:"1,keyasint"`
+	System *system `cbor:"2,keyasint,omitempty"` // if it is newer than what the asker knows
+}
+
+// info is this node's own.
+func (n *Node) info() Info {
+	id := n.cfg.Identity
+	u := n.cfg.Store.Usage()
+	i := Info{
+		ID: id.NodeID(), Roles: id.Node.Roles, CapacityBytes: n.cfg.CapacityBytes, UsedBytes: u.DiskBytes, FreeBytes: u.FreeBytes, Zone: n.cfg.Zone, Host: n.cfg.Host,
+		Incarnation: n.memory.incarnation, S3: n.cfg.S3, Admin: n.cfg.Admin, Version: n.cfg.Version, Boot: n.memory.boot, Blocks: n.blocks.Status(),
+		Address: addressOf(n.cfg.Overlay.Self()),
+	}
+	copy(i.PublicKey[:], id.PublicKey())
+	return i
+}
+
+// handleInfo takes a peer's introduction and answers with this node's, and with news of the system partition.
+func (n *Node) handleInfo(_ context.Context, from wire.Peer, req rpc.Request) (any, []byte, error) {
+	var q infoRequest
+	if err := req.Decode(&q); err != nil {
+		return nil, nil, err
+	}
+	n.take(from.Handle, q.Self)
+	a := infoAnswer{Self: n.info()}
+	if s := n.memory.system(); s != nil && (!q.Known || s.Lineage.Epoch() > q.SystemEpoch) {
+		a.System = s
+	}
+	return &a, nil, nil
+}
+
+// take notes what a proven peer says of itself; its id and roles are not its to say.
+func (n *Node) take(h pastry.NodeHandle, info Info) {
+	if info.ID != h.ID {
+		return
+	}
+	info.Address = addressOf(h)
+	n.ring.note(h, info)
+}
+
+// ask introduces this node to another and notes its answer.
+func (n *Node) ask(ctx context.Context, h pastry.NodeHandle) error {
+	ctx, cancel := context.WithTimeout(ctx, introduceMax)
+	defer cancel()
+	q := infoRequest{Self: n.info()}
+	if s := n.memory.system(); s != nil {
+		q.Known, q.SystemEpoch = true, s.Lineage.Epoch()
+	}
+	var a infoAnswer
+	open := func() (wire.Stream, error) { return n.cfg.Overlay.Open(ctx, h, wire.ServicePast) }
+	if _, err := n.peers.DoOn(ctx, h.ID, rpc.Call{Kind: kindInfo, Body: &q}, &a, open); err != nil {
+		return err
+	}
+	n.take(h, a.Self)
+	if a.System != nil {
+		n.learnSystem(ctx, a.System)
+	}
+	return nil
+}
+
+// learnSystem takes over what a peer knows of the system partition, if it proves itself.
+func (n *Node) learnSystem(ctx context.Context, s *system) {
+	if err := s.verify(n.cfg.Identity.Realm, n.identity().Verify); err != nil {
+		n.log.Warn("system partition refused", zap.Error(err))
+		return
+	}
+	if n.memory.system() == nil {
+		if err := n.memory.saveSystem(ctx, *s); err != nil {
+			n.log.Error("system partition not saved", zap.Error(err))
+		}
+		return
+	}
+	if r := n.registers.Load(); r != nil {
+		_, _ = r.Tell(past.SystemBucket, &s.Lineage)
+	}
+}
+
+// introduce keeps the leaf set's members acquainted until ctx ends.
+func (n *Node) introduce(ctx context.Context) {
+	changed, cancel := n.cfg.Overlay.Subscribe()
+	defer cancel()
+	tick := time.NewTicker(introduceEvery)
+	defer tick.Stop()
+	for {
+		moved := false
+		select {
+		case <-changed:
+			moved = true
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		leafs := n.cfg.Overlay.Leafs()
+		var asked sync.WaitGroup
+		for _, h := range leafs {
+			asked.Go(func() {
+				if err := n.ask(ctx, h); err != nil && ctx.Err() == nil {
+					n.log.Debug("node did not introduce itself", zap.Stringer("nodeId", h.ID), zap.Error(err))
+				}
+			})
+		}
+		asked.Wait()
+		if moved {
+			n.blocks.MembershipChanged()
+			if n.cfg.Remember != nil {
+				n.cfg.Remember(leafs)
+			}
+		}
+	}
+}
+
+// findSystem waits until the system partition is known.
+func (n *Node) findSystem(ctx context.Context) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for n.registers.Load() == nil {
+		if s := n.memory.system(); s != nil {
+			n.openRegisters(s.Lineage)
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
