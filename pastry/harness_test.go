@@ -285,7 +285,16 @@ func (net *network) checkLookups(count int) (far int) {
 		key := randomID(net.rand)
 		all = append(all, asked{net.lookup(live[net.rand.IntN(len(live))].n.self.ID, key), key})
 	}
-	net.runUntil(31*time.Second, func() bool { return len(net.found) >= count })
+	answered := 0
+	net.runUntil(31*time.Second, func() bool {
+		for answered < count {
+			if _, ok := net.found[all[answered].token]; !ok {
+				return false
+			}
+			answered++
+		}
+		return true
+	})
 	for _, a := range all {
 		f, ok := net.found[a.token]
 		switch root := net.root(a.key); {

@@ -243,6 +243,7 @@ func (n *Node) becomeReady() {
 	n.due[taskJoin] = never
 	n.schedule(taskHeartbeat, n.now+n.jitter(n.cfg.HeartbeatEvery))
 	n.schedule(taskLeafRepair, n.now+n.jitter(min(n.cfg.LeafRepairEvery, repairAfterJoin)))
+	n.rowExchanges = 0
 	n.schedule(taskRowExchange, n.now+n.jitter(rowsAfterJoin))
 	n.schedule(taskSweep, n.now+n.jitter(n.cfg.ProbeSweepMin))
 	n.schedule(taskSeeds, n.now+n.jitter(n.cfg.SeedEvery))

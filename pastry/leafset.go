@@ -56,7 +56,9 @@ func (l *LeafSet) Add(h NodeHandle) bool {
 		return false
 	}
 	smaller, larger := l.place(Smaller, h), l.place(Larger, h)
-	l.recount()
+	if smaller || larger {
+		l.recount()
+	}
 	return smaller || larger
 }
 
@@ -149,18 +151,38 @@ func (l *LeafSet) fits(s Side, id NodeID) bool {
 	return len(side) < l.half || s.offset(l.self, id).less(s.offset(l.self, side[len(side)-1].ID))
 }
 
+// find returns where id is on side s, or -1.
 func (l *LeafSet) find(s Side, id NodeID) int {
-	return slices.IndexFunc(l.sides[s], func(h NodeHandle) bool { return h.ID == id })
+	if i, ok := l.search(s, id); ok {
+		return i
+	}
+	return -1
+}
+
+// search returns where id is on side s, or where it would be. No two nodes lie equally far in one direction.
+func (l *LeafSet) search(s Side, id NodeID) (int, bool) {
+	reach, side := s.offset(l.self, id), l.sides[s]
+	lo, hi := 0, len(side)
+	for lo < hi {
+		mid := (lo + hi) / 2
+		if s.offset(l.self, side[mid].ID).less(reach) {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, lo < len(side) && side[lo].ID == id
 }
 
 // place puts h where it belongs on side s, if it does, and reports whether the side changed.
 func (l *LeafSet) place(s Side, h NodeHandle) bool {
-	if i := l.find(s, h.ID); i >= 0 {
+	i, member := l.search(s, h.ID)
+	if member {
 		changed := l.sides[s][i] != h
 		l.sides[s][i] = h
 		return changed
 	}
-	if !l.fits(s, h.ID) {
+	if i == l.half {
 		return false
 	}
 	side := l.sides[s]
@@ -169,11 +191,6 @@ func (l *LeafSet) place(s Side, h NodeHandle) bool {
 	}
 	if len(side) == l.half {
 		side = side[:l.half-1]
-	}
-	reach := s.offset(l.self, h.ID)
-	i := 0
-	for i < len(side) && s.offset(l.self, side[i].ID).less(reach) {
-		i++
 	}
 	l.sides[s] = slices.Insert(side, i, h)
 	return true

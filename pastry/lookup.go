@@ -34,9 +34,10 @@ func (n *Node) findKey(in *FindKey) {
 	n.ask(len(n.lookups) - 1)
 }
 
-// answerLocally ends a lookup without a message if this node knows the root: it is in the leaf set, and that has no holes.
+// answerLocally ends a lookup without a message if this node knows the root: it is in the leaf set, and that has no holes. A root
+// that is suspected is still named: the asker has the others beside it, and need not wait until the suspicion is resolved.
 func (n *Node) answerLocally(key Key, token uint64) bool {
-	if n.now < n.settled || !n.covers(key) {
+	if !n.knowsAll() && (n.now < n.settled || !n.leafs.Covers(key)) {
 		return false
 	}
 	root, hops := n.leafs.Closest(key, NodeID{}), 1
@@ -47,8 +48,6 @@ func (n *Node) answerLocally(key Key, token uint64) bool {
 			m := Message{Kind: Lookup, Key: key, Origin: n.self, Sender: n.self.ID}
 			n.cfg.App.Deliver(n.now, &m)
 		}
-	} else if n.suspected(root.ID) {
-		return false
 	}
 	n.found(Found{Token: token, Key: key, Root: root, Near: n.around(key), Hops: hops})
 	return true

@@ -64,7 +64,8 @@ type Node struct {
 	sweepAt       NodeID        // the last peer that the sweep looked at
 	seq           uint32
 	leafsChanged  bool
-	leafProbesOut int // of the current repair; spreads them over members
+	leafProbesOut int // spreads the periodic ones over the members
+	rowExchanges  int // since this node became ready; at most 16
 
 	stats Stats
 	out   *Outbox // during Step

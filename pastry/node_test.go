@@ -233,3 +233,44 @@ func TestHelperCrashes(t *testing.T) {
 		net.check()
 	}
 }
+
+// TestSmallRingsExhaustively asks every key of the 8-bit ring at every node, for N around the sizes where leaf sets change their
+// nature: evenly spread, and all within one sixteenth of the ring.
+func TestSmallRingsExhaustively(t *testing.T) {
+	for _, leafs := range []int{2, 4} {
+		for _, size := range []int{1, 2, 3, leafs, leafs + 1, leafs + 2, 12} {
+			for _, gap := range []int{1, 256 / size} {
+				net := newNetwork(t, uint64(size))
+				net.adjust = func(c *Config) { c.LeafSetSize, c.NeighborhoodSize = leafs, 4 }
+				gap = min(gap, 255/size)
+				for i := range size {
+					if id := id8(byte(1 + i*gap)); i == 0 {
+						net.add(id)
+					} else {
+						net.add(id, id8(1))
+						net.runUntil(time.Minute, net.allReady)
+					}
+				}
+				net.settleLeafs(time.Minute)
+				net.run(10 * time.Second)
+				for _, m := range net.live() {
+					if size <= leafs && m.n.leafs.Len() != size-1 {
+						t.Errorf("N = %d, |L| = %d: %v knows %d", size, leafs, short(m.n.self.ID), m.n.leafs.Len())
+					}
+					for k := range 256 {
+						token := net.lookup(m.n.self.ID, id8(byte(k)))
+						net.runUntil(time.Second, func() bool { _, ok := net.found[token]; return ok })
+						f, want := net.found[token], net.root(id8(byte(k)))
+						if f.Root != want {
+							t.Fatalf("N = %d, |L| = %d, gap %d: %02x from %v ends at %v, not %v", size, leafs, gap, k, short(m.n.self.ID), short(f.Root.ID), short(want.ID))
+						}
+						if size <= leafs && (f.Hops > 1 || len(f.Near) != size) {
+							t.Fatalf("N = %d, |L| = %d: %d hops, near %v", size, leafs, f.Hops, shorts(f.Near))
+						}
+					}
+				}
+				net.check()
+			}
+		}
+	}
+}

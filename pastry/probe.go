@@ -298,7 +298,10 @@ func (n *Node) tellOfFailed(to NodeHandle, leafs []NodeHandle) {
 // learn probes the nodes that it is told of and could use: for the leaf set, for an empty place of the routing table, or, where
 // nearer ones are looked for, for a taken one. Hearsay enters no set.
 func (n *Node) learn(told []NodeHandle, nearer bool) {
-	wanted := n.wantedOf(told)
+	wanted := &n.leafs // who is in it needs no probe
+	if slices.ContainsFunc(told, func(h NodeHandle) bool { return n.leafs.Wants(h.ID) }) {
+		wanted = n.wantedOf(told)
+	}
 	for _, h := range told {
 		if h.ID == n.self.ID || h.IsZero() {
 			n.stats.Senseless += b2u(h.IsZero())

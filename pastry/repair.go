@@ -8,7 +8,7 @@ import (
 const (
 	repairSoon      = 200 * time.Millisecond // after a loss
 	repairAfterJoin = 5 * time.Second
-	rowsAfterJoin   = 3 * time.Second // the second stage of join
+	rowsAfterJoin   = 3 * time.Second // the second stage of join: the first exchange of rows; each later one waits twice as long
 	sweepProbesMax  = 32              // in one sweep step
 	deathsKept      = 16
 	targetLoss      = 0.05 // raw loss rate that self-tuning aims at: lookups that meet a dead hop (MSPastry §4.1)
@@ -50,8 +50,10 @@ func (n *Node) repairLeafs() {
 }
 
 // exchangeRows asks, for each row, one entry of it for its own, and so finds nearer ones (Pastry §2.4 by way of MSPastry §4.2).
+// Right after the join, when the table is what the way happened to offer, it does so often; then ever less.
 func (n *Node) exchangeRows() {
-	n.schedule(taskRowExchange, n.now+n.jitter(n.cfg.RowExchangeEvery))
+	n.schedule(taskRowExchange, n.now+n.jitter(min(rowsAfterJoin<<min(n.rowExchanges+1, 16), n.cfg.RowExchangeEvery)))
+	n.rowExchanges = min(n.rowExchanges+1, 16)
 	for row := range n.table.Rows() {
 		n.askForRow(row)
 	}
