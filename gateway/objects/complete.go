@@ -89,7 +89,9 @@ func (v *uploadValue) object() *value {
 func (s *Store) attempt(ctx context.Context, u upload, v *uploadValue, in gateway.CompleteInput) error {
 	object, err := s.assemble(ctx, u, v, in)
 	if err != nil {
-		s.giveUp(ctx, u, v.Attempt)
+		if shown, _ := s.giveUp(ctx, u, v.Attempt); !shown {
+			return errAgain // what was read was not the parts of a frozen upload
+		}
 		return err
 	}
 	v.Object = object
@@ -190,18 +192,19 @@ func (s *Store) decide(ctx context.Context, u upload, v *uploadValue, check gate
 
 // releaseTable gives up an attempt that has written nothing, and its part table. The upload is as before, if it is still there.
 func (s *Store) releaseTable(ctx context.Context, u upload, v *uploadValue) {
-	if s.giveUp(ctx, u, v.Attempt) && v.Object.Table != nil {
+	if _, over := s.giveUp(ctx, u, v.Attempt); over && v.Object.Table != nil {
 		s.reclaim(ctx, v.Object.Table)
 	}
 }
 
-// giveUp makes an upload active that shows the attempt id of which no head can have been written by others, and reports whether
-// the attempt is over.
-func (s *Store) giveUp(ctx context.Context, u upload, id [16]byte) bool {
+// giveUp makes an upload active that shows the attempt id, unless others may have written its head. shown says that it did, or
+// that it cannot be known; over, that the attempt has ended without an object.
+func (s *Store) giveUp(ctx context.Context, u upload, id [16]byte) (shown, over bool) {
 	ctx, cancel := settled(ctx)
 	defer cancel()
 	now, err := s.changeUpload(ctx, u, func(v *uploadValue) error {
-		if v.Attempt != id || v.State == stateCompleted || v.Helped {
+		shown = v.Attempt == id
+		if !shown || v.State == stateCompleted || v.Helped {
 			return past.ErrUnchanged
 		}
 		v.reset()
@@ -209,9 +212,9 @@ func (s *Store) giveUp(ctx context.Context, u upload, id [16]byte) bool {
 	})
 	if err != nil {
 		s.log.Debug("attempt to complete an upload stays undecided", zap.Error(err))
-		return false
+		return true, false
 	}
-	return now.Attempt != id
+	return shown, now.Attempt != id
 }
 
 // reset makes the upload active, as if no attempt had been.

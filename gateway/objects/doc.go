@@ -47,6 +47,8 @@ type Store struct {
 	sealer   Sealer
 	log      *zap.Logger
 	inFlight int
+	rowsMax  int // rowsInline, and tableMax tableInline, but in tests
+	tableMax int
 	writes   *pool
 	reads    *pool
 	buckets  cache[*bucket]
@@ -90,7 +92,7 @@ func New(c Config) *Store {
 	}
 	c.BufferBytes = max(c.BufferBytes, bufferLeast)
 	s := &Store{
-		past: c.Past, sealer: c.Sealer, log: c.Log.Named("objects"), inFlight: c.InFlight,
+		past: c.Past, sealer: c.Sealer, log: c.Log.Named("objects"), inFlight: c.InFlight, rowsMax: rowsInline, tableMax: tableInline,
 		writes: newPool(c.BufferBytes * 3 / 4), reads: newPool(c.BufferBytes / 4),
 		slots: make(chan struct{}, backgroundJobs),
 	}

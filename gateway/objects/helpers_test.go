@@ -10,12 +10,14 @@ import (
 	"io"
 	mathrand "math/rand"
 	"strings"
+	"sync"
 	"testing"
 
 	"larder/auth/realm"
 	"larder/gateway"
 	"larder/gateway/objects/pasttest"
 	"larder/past"
+	"larder/past/stripe"
 )
 
 // sealer is a realm's secrets as a Sealer.
@@ -42,22 +44,42 @@ type bench struct {
 	t      testing.TB
 	past   *pasttest.Past
 	sealer sealer
+	// tables has all part tables lie in stripes of their own.
+	tables bool
 }
 
 func newBench(t testing.TB, opt pasttest.Options) *bench {
-	return &bench{t, pasttest.New(opt), newSealer(t)}
+	return &bench{t: t, past: pasttest.New(opt), sealer: newSealer(t)}
 }
 
 // store adds one more gateway.
 func (b *bench) store() *Store {
-	s := New(Config{Past: b.past, Sealer: b.sealer})
+	return b.over(b.past)
+}
+
+// over adds one more gateway, with a PAST of its own before the shared one.
+func (b *bench) over(p Past) *Store {
+	s := New(Config{Past: p, Sealer: b.sealer})
+	if b.tables {
+		s.tableMax = 0
+	}
 	b.t.Cleanup(func() { s.Close() })
 	return s
 }
 
 // one is a gateway with a bucket called "bucket".
 func one(t testing.TB, opt pasttest.Options) (*bench, *Store) {
-	b := newBench(t, opt)
+	return oneOf(newBench(t, opt))
+}
+
+// tabled is one whose part tables are stripes.
+func tabled(t testing.TB) (*bench, *Store) {
+	b := newBench(t, pasttest.Options{})
+	b.tables = true
+	return oneOf(b)
+}
+
+func oneOf(b *bench) (*bench, *Store) {
 	s := b.store()
 	b.must(s.CreateBucket(context.Background(), gateway.Bucket{Name: "bucket", Owner: "owner"}))
 	return b, s
@@ -123,9 +145,20 @@ func wantObject(t testing.TB, s *Store, key string, want []byte) {
 func quiet(s *Store) { s.pending.Wait() }
 
 // wantNoWaste checks that the live stripes are those that live records refer to.
-func (b *bench) wantNoWaste(s *Store) {
+func (b *bench) wantNoWaste(stores ...*Store) {
 	b.t.Helper()
-	quiet(s)
+	if waste := b.wantNoLoss(stores...); waste > 0 {
+		b.t.Errorf("%d live stripes that no record refers to", waste)
+	}
+}
+
+// wantNoLoss checks that what live records refer to is live, and counts what else is.
+func (b *bench) wantNoLoss(stores ...*Store) (waste int) {
+	b.t.Helper()
+	for _, s := range stores {
+		quiet(s)
+	}
+	s := stores[0]
 	live := b.past.LiveStripes()
 	referred := map[past.BlockID]bool{}
 	add := func(bodies ...*body) {
@@ -165,9 +198,7 @@ func (b *bench) wantNoWaste(s *Store) {
 		}
 		delete(live, id)
 	}
-	if len(live) > 0 {
-		b.t.Errorf("%d live stripes that no record refers to", len(live))
-	}
+	return len(live)
 }
 
 func refsOf(t testing.TB, s *Store, b *body) (refs []past.StripeRef) {
@@ -203,4 +234,84 @@ type zeroReader struct{}
 func (zeroReader) Read(b []byte) (int, error) {
 	clear(b)
 	return len(b), nil
+}
+
+// mortal is one gateway's PAST: it dies at a call, before its effect or after it, and answers nothing from then on.
+type mortal struct {
+	*pasttest.Past
+	mu    sync.Mutex
+	calls int
+	dieAt int // 0 for never
+	after bool
+	dead  bool
+}
+
+var errDead = errors.New("this gateway is dead")
+
+// around counts a call and runs it, if the gateway lives; what a dying gateway did last may have happened.
+func (m *mortal) around(f func() error) error {
+	m.mu.Lock()
+	m.calls++
+	dying := !m.dead && m.dieAt > 0 && m.calls >= m.dieAt
+	was := m.dead
+	m.dead = m.dead || dying
+	m.mu.Unlock()
+	if was || dying && !m.after {
+		return errDead
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	if dying {
+		return errDead
+	}
+	return nil
+}
+
+func (m *mortal) Read(ctx context.Context, r past.Register) (rec past.Record, err error) {
+	err = m.around(func() error { rec, err = m.Past.Read(ctx, r); return err })
+	return rec, err
+}
+
+func (m *mortal) Write(ctx context.Context, r past.Register, next past.Record) (replaced []past.Record, err error) {
+	err = m.around(func() error { replaced, err = m.Past.Write(ctx, r, next); return err })
+	return replaced, err
+}
+
+func (m *mortal) Update(ctx context.Context, r past.Register, f func(past.Record) (past.Record, error)) (replaced []past.Record, err error) {
+	err = m.around(func() error { replaced, err = m.Past.Update(ctx, r, f); return err })
+	return replaced, err
+}
+
+func (m *mortal) Scan(ctx context.Context, q past.ScanQuery) (page past.ScanPage, err error) {
+	err = m.around(func() error { page, err = m.Past.Scan(ctx, q); return err })
+	return page, err
+}
+
+func (m *mortal) Insert(ctx context.Context, key *stripe.Key, index uint64, plain []byte, claim past.Claim) (ref past.StripeRef, err error) {
+	err = m.around(func() error { ref, err = m.Past.Insert(ctx, key, index, plain, claim); return err })
+	return ref, err
+}
+
+func (m *mortal) Reclaim(refs ...past.StripeRef) {
+	_ = m.around(func() error { m.Past.Reclaim(refs...); return nil })
+}
+
+func (m *mortal) CloseBucket(ctx context.Context, id past.BucketID) (empty bool, err error) {
+	err = m.around(func() error { empty, err = m.Past.CloseBucket(ctx, id); return err })
+	return empty, err
+}
+
+func (m *mortal) ReopenBucket(ctx context.Context, id past.BucketID) error {
+	return m.around(func() error { return m.Past.ReopenBucket(ctx, id) })
+}
+
+func (m *mortal) DropBucket(ctx context.Context, id past.BucketID) error {
+	return m.around(func() error { return m.Past.DropBucket(ctx, id) })
+}
+
+// mortal adds a gateway that dies at its dieAt-th call from now on.
+func (b *bench) mortal(dieAt int, after bool) (*Store, *mortal) {
+	m := &mortal{Past: b.past, dieAt: dieAt, after: after}
+	return b.over(m), m
 }

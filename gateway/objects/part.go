@@ -77,7 +77,16 @@ func (s *Store) settlePart(ctx context.Context, u upload, p part, before past.Re
 		s.reclaimParts(ctx, r, replaced, used)
 		return p.out(), nil
 	}
-	return gateway.Part{}, s.withdrawPart(ctx, u, p, before)
+	err = s.withdrawPart(ctx, u, p, before)
+	if errors.Is(err, errMoved) {
+		// Whoever removed the part decides on it; but of what it had replaced only this call knows.
+		s.reclaimParts(ctx, r, replaced, used)
+		err = nil
+	}
+	if err == nil {
+		err = errNoUpload.error
+	}
+	return gateway.Part{}, err
 }
 
 // thaw undoes the freezing of an upload, so that the attempt that froze it reads the parts again.
@@ -109,7 +118,7 @@ func (s *Store) usedBy(ctx context.Context, v *uploadValue) (map[past.DataID]boo
 }
 
 // withdrawPart takes a part that came too late out of its register again, puts back what was there, which the object may be
-// made of, and reclaims the part, once a last look shows that no object has taken it.
+// made of, and reclaims the part, once a last look shows that no object has taken it. errMoved if the part is not in its register.
 func (s *Store) withdrawPart(ctx context.Context, u upload, p part, before past.Record) error {
 	r := u.partRegister(p.Number)
 	if !before.Exists() {
@@ -123,13 +132,10 @@ func (s *Store) withdrawPart(ctx context.Context, u upload, p part, before past.
 			}
 		}
 		if there.Body.Data != p.Body.Data {
-			return cur, refusal{errMoved} // whoever removed it decides on it
+			return cur, refusal{errMoved}
 		}
 		return before, nil
 	})
-	if errors.Is(err, errMoved) {
-		return errNoUpload.error
-	}
 	if err != nil {
 		return s.closedOr("withdraw part", false, err)
 	}
@@ -145,10 +151,7 @@ func (s *Store) withdrawPart(ctx context.Context, u upload, p part, before past.
 		s.reclaim(ctx, &p.Body)
 	}
 	if v.State == stateGone || v.State == stateCompleted {
-		// Nobody else may come to remove what was put back.
-		if err := s.removePart(ctx, u, p.Number, used); err != nil {
-			return err
-		}
+		return s.removePart(ctx, u, p.Number, used) // nobody else may come to remove what was put back
 	}
-	return errNoUpload.error
+	return nil
 }

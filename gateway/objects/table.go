@@ -81,7 +81,7 @@ func (s *Store) parts(ctx context.Context, v *value) ([]part, error) {
 func (s *Store) setParts(ctx context.Context, t target, v *value, parts []part) error {
 	v.PartsCount = len(parts)
 	encoded := encode(parts)
-	if len(encoded) <= tableInline {
+	if len(encoded) <= s.tableMax {
 		v.Parts = parts
 		return nil
 	}

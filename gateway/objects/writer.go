@@ -214,7 +214,7 @@ func (w *writer) list() error {
 	for _, ref := range w.rows {
 		rows = appendRow(rows, ref)
 	}
-	if len(w.rows) <= rowsInline {
+	if len(w.rows) <= w.s.rowsMax {
 		b.Rows = rows
 		return nil
 	}

@@ -45,7 +45,7 @@ type Call struct {
 
 // Options choose what is kept.
 type Options struct {
-	// Discard keeps no bytes of stripes: Lookup gives zeros. For tests that move gigabytes.
+	// Discard keeps no bytes of full stripes (past.StripeMax): Lookup gives zeros. For tests that move gigabytes.
 	Discard bool
 	// Redundancy codes and decodes every stripe for real; the zero value keeps sealed bytes whole.
 	Redundancy past.Redundancy
@@ -289,7 +289,7 @@ func (p *Past) Insert(ctx context.Context, key *stripe.Key, index uint64, plain 
 	}
 	b := &block{claim: claim}
 	ref = past.StripeRef{Length: len(plain), Redundancy: r}
-	if p.opt.Discard {
+	if p.opt.Discard && len(plain) == past.StripeMax {
 		rand.Read(ref.ID[:])
 	} else {
 		b.header, b.fragments = stripe.Encode(key.Seal(nil, index, plain), r)
@@ -322,7 +322,7 @@ func (p *Past) Lookup(ctx context.Context, key *stripe.Key, index uint64, ref pa
 	if err != nil {
 		return err
 	}
-	if p.opt.Discard {
+	if b.fragments == nil {
 		clear(dst)
 		return nil
 	}
