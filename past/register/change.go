@@ -100,7 +100,7 @@ type (
 
 // NewChange returns a Change that wants succession want after from.
 func NewChange(from Configuration, want Succession, proposer past.ProposerID, counter func(seen uint64) uint64) *Change {
-	return &Change{from: from, want: want, proposer: proposer, counter: counter, active: map[PartitionID]Members{}}
+	return &Change{from: from, want: want, proposer: proposer, counter: counter, phase: changeWait, active: map[PartitionID]Members{}}
 }
 
 // ResumeChange returns a Change that knows what was chosen and only has to carry it out.
