@@ -10,7 +10,7 @@ import (
 	"larder/auth/realm"
 )
 
-// Config is what a Transport is made of. Zero values of the fields after Join mean the defaults given.
+// Config is what a Transport is made of. Zero values of the fields after NoBulk mean the defaults given.
 type Config struct {
 	// Listen is the UDP address to bind, such as 127.0.0.1:7000; port 0 takes a free one.
 	Listen string
@@ -24,6 +24,9 @@ type Config struct {
 	// Join answers a join request with certificates (realm.Identity.Admit). If it is nil, joiners are not let in. An error's
 	// text is sent to the joiner.
 	Join func(ctx context.Context, request []byte, from Joiner) (answer []byte, err error)
+
+	// NoBulk leaves out the bulk lane: streams of wire.ServicePast go over QUIC like the rest. Either end may leave it out.
+	NoBulk bool
 
 	// DialTimeout bounds connecting, hello included. Default 3 s.
 	DialTimeout time.Duration

@@ -19,5 +19,15 @@
 //	joiner   length 4 | request, at most realm.JoinMax bytes
 //	issuer   status 1: 0 granted, 1 refused | length 4 | answer, or the reason as text
 //
+// Streams of wire.ServicePast go over a pool of TCP connections with TLS 1.3 where both ends have the bulk lane (ALPN
+// larder-bulk/1, the TCP port of the overlay's number), since that costs a quarter of the processor time; the QUIC connection
+// stays, and the lane ends with it. A bulk connection begins with the same hello each way; then each stream is
+//
+//	dialer     service 1 | chunks
+//	acceptor   chunks
+//	chunk      length 4, at most 1 MiB | bytes          length 0 ends the direction
+//
+// and the next stream begins where both directions have ended.
+//
 // docs/notes/quicnet.md gives the settings, and the figures behind them.
 package quicnet

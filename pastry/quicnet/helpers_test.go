@@ -131,6 +131,12 @@ func (w *world) pair(change ...func(*Config)) (a, b *node) {
 	return w.start(w.member(storage, time.Now()), change...), w.start(w.member(storage|wire.RoleGateway, time.Now()), change...)
 }
 
+// lanes runs a test of streams over QUIC and over the bulk lane.
+func lanes(t *testing.T, test func(t *testing.T, lane func(*Config))) {
+	t.Run("quic", func(t *testing.T) { test(t, func(c *Config) { c.NoBulk = true }) })
+	t.Run("bulk", func(t *testing.T) { test(t, func(c *Config) { c.NoBulk = false }) })
+}
+
 // await polls a condition: for what cannot be waited for on a channel.
 func await(t testing.TB, what string, cond func() bool) {
 	t.Helper()

@@ -86,17 +86,22 @@ func (t *Transport) acceptConn(conn *quic.Conn) {
 		t.serveJoin(conn)
 		return
 	}
-	l, err := t.answerHello(conn)
+	l, s, err := t.awaitHello(conn)
 	if err == nil && l.peer.Handle.ID == t.self.ID {
+		s.Write(t.hello)
 		if l.hello.instance != t.instance {
 			t.log.Error("another process runs with this node's identity", zap.Stringer("remote", conn.RemoteAddr()))
 		}
 		<-conn.Context().Done() // Identify found ourselves; it hangs up
 		return
 	}
-	if err == nil {
+	if err == nil { // known before it is answered: what the peer does next may come by TCP
 		t.counters.accepted.Add(1)
 		_, err = t.register(l)
+	}
+	if err == nil {
+		_, err = s.Write(t.hello)
+		s.Close()
 	}
 	if err != nil {
 		conn.CloseWithError(codeBadHello, "hello")
@@ -104,26 +109,24 @@ func (t *Transport) acceptConn(conn *quic.Conn) {
 	}
 }
 
-func (t *Transport) answerHello(conn *quic.Conn) (*link, error) {
+// awaitHello reads the dialer's hello and returns the stream to answer it on.
+func (t *Transport) awaitHello(conn *quic.Conn) (*link, *quic.Stream, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, t.cfg.DialTimeout)
 	defer cancel()
 	s, err := conn.AcceptStream(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	deadline, _ := ctx.Deadline()
 	s.SetDeadline(deadline)
 	h, err := readHello(s)
 	if err != nil {
 		t.counters.offences.Add(1)
-		return nil, err
+		return nil, nil, err
 	}
 	s.CancelRead(streamDone)
-	if _, err := s.Write(t.hello); err != nil {
-		return nil, err
-	}
-	s.Close() // fails where the peer has read all it wants already
-	return t.newLink(conn, h, false)
+	l, err := t.newLink(conn, h, false)
+	return l, s, err
 }
 
 // run accepts what the peer sends, until the connection ends, and waits for the handlers.
@@ -164,7 +167,7 @@ func (l *link) serveStream(qs *quic.Stream) {
 	}
 	l.t.counters.streamsAccepted.Add(1)
 	s := l.newStream(qs)
-	defer s.release()
+	defer s.Cancel()
 	l.t.receiver.Stream(l.conn.Context(), l.peer, wire.Service(service[0]), s)
 }
 
@@ -191,6 +194,11 @@ func (l *link) sendMessage(frame []byte) error {
 	if l.conn.Context().Err() != nil {
 		return err
 	}
+	return l.sendOnStream(frame)
+}
+
+// sendOnStream sends one framed message on a unidirectional stream.
+func (l *link) sendOnStream(frame []byte) error {
 	ctx, cancel := context.WithTimeout(l.conn.Context(), l.t.cfg.LinkTimeout)
 	defer cancel()
 	s, err := l.conn.OpenUniStreamSync(ctx)
@@ -327,5 +335,8 @@ func (t *Transport) clean(now time.Time) {
 	}
 	for _, p := range t.peers {
 		t.sweepLocked(p, now)
+	}
+	for _, pool := range t.pools {
+		pool.expireLocked(now)
 	}
 }

@@ -173,6 +173,7 @@ func (t *Transport) register(l *link) (*link, error) {
 	}
 	p := t.peerLocked(l.peer.Handle.ID)
 	t.links[l] = struct{}{}
+	t.ensurePoolLocked(l.bulkKey())
 	switch old := p.link; {
 	case old == nil:
 		p.link = l
@@ -189,7 +190,7 @@ func (t *Transport) register(l *link) (*link, error) {
 	if p.dial != nil {
 		p.dial.resolve(p.link, nil)
 	}
-	t.goLocked(func() { l.run() })
+	t.goLocked(l.run)
 	return p.link, nil
 }
 
@@ -207,6 +208,7 @@ func (t *Transport) drop(l *link) {
 		p.link = nil
 		t.sweepLocked(p, time.Now())
 	}
+	t.dropPoolLocked(l.bulkKey())
 }
 
 // Disconnect closes the connections to a node: one that was revoked.
@@ -286,6 +288,12 @@ func (t *Transport) Open(ctx context.Context, to pastry.NodeHandle, service wire
 		l, err := t.connect(ctx, to)
 		if err != nil {
 			return nil, fmt.Errorf("quicnet: open stream to %s at %s: %w", to.ID, addrOf(to), err)
+		}
+		if service == wire.ServicePast && l.hello.bulkPort != 0 && !t.cfg.NoBulk && l.conn.Context().Err() == nil {
+			if s := t.openBulk(ctx, l, service); s != nil {
+				t.counters.streamsOpened.Add(1)
+				return s, nil
+			}
 		}
 		s, err := l.open(ctx, service)
 		if err == nil {

@@ -10,7 +10,7 @@ import (
 type counters struct {
 	messagesSent, messagesDropped, messagesReceived atomic.Uint64
 	datagramsSent                                   atomic.Uint64
-	streamsOpened, streamsAccepted                  atomic.Uint64
+	streamsOpened, streamsAccepted, bulkStreams     atomic.Uint64
 	dials, dialsFailed, accepted, refused           atomic.Uint64
 	offences, linksMisbehaved                       atomic.Uint64
 	joins, joinsRefused                             atomic.Uint64
@@ -24,6 +24,7 @@ type Stats struct {
 	DatagramsSent    uint64 // those of MessagesSent that went in a datagram
 	StreamsOpened    uint64
 	StreamsAccepted  uint64
+	BulkStreams      uint64 // those of either that went over TCP
 	Dials            uint64
 	DialsFailed      uint64
 	Accepted         uint64 // connections that peers made
@@ -33,22 +34,26 @@ type Stats struct {
 	Joins            uint64
 	JoinsRefused     uint64
 	Links            int
+	BulkConns        int
 }
 
 // Stats returns the transport's counts.
 func (t *Transport) Stats() Stats {
 	t.mu.Lock()
-	links := len(t.links)
+	links, bulk := len(t.links), 0
+	for _, pool := range t.pools {
+		bulk += len(pool.conns)
+	}
 	t.mu.Unlock()
 	c := &t.counters
 	return Stats{
 		MessagesSent: c.messagesSent.Load(), MessagesDropped: c.messagesDropped.Load(),
 		MessagesReceived: c.messagesReceived.Load(), DatagramsSent: c.datagramsSent.Load(),
-		StreamsOpened: c.streamsOpened.Load(), StreamsAccepted: c.streamsAccepted.Load(),
+		StreamsOpened: c.streamsOpened.Load(), StreamsAccepted: c.streamsAccepted.Load(), BulkStreams: c.bulkStreams.Load(),
 		Dials: c.dials.Load(), DialsFailed: c.dialsFailed.Load(), Accepted: c.accepted.Load(), Refused: c.refused.Load(),
 		Offences: c.offences.Load(), LinksMisbehaved: c.linksMisbehaved.Load(),
 		Joins: c.joins.Load(), JoinsRefused: c.joinsRefused.Load(),
-		Links: links,
+		Links: links, BulkConns: bulk,
 	}
 }
 

@@ -31,6 +31,9 @@ type Transport struct {
 	instance uint64
 	udp      *net.UDPConn
 	quic     *quic.Transport
+
+	bulkListener net.Listener // nil without a bulk lane
+
 	receiver wire.Receiver // set by Start, before any goroutine
 	counters counters
 
@@ -48,6 +51,7 @@ type Transport struct {
 	started bool
 	closed  bool
 	peers   map[pastry.NodeID]*peer
+	pools   map[bulkKey]*bulkPool
 	links   map[*link]struct{} // all that are open, superseded ones too
 }
 
@@ -75,6 +79,7 @@ func Listen(cfg Config, log *zap.Logger) (*Transport, error) {
 		refusals:   bucket{rate: 10},
 		joinTokens: make(chan struct{}, joinsMax), // a token is in it while an admission runs
 		peers:      make(map[pastry.NodeID]*peer),
+		pools:      make(map[bulkKey]*bulkPool),
 		links:      make(map[*link]struct{}),
 	}
 	var instance [8]byte
@@ -83,7 +88,12 @@ func Listen(cfg Config, log *zap.Logger) (*Transport, error) {
 		return nil, fmt.Errorf("quicnet: listen: %w", err)
 	}
 	t.instance = binary.BigEndian.Uint64(instance[:])
-	t.hello = hello{instance: t.instance, features: cfg.Features, addr: advertise}.encode()
+	t.listenBulk()
+	h := hello{instance: t.instance, features: cfg.Features, addr: advertise}
+	if t.bulkListener != nil {
+		h.bulkPort = advertise.Port()
+	}
+	t.hello = h.encode()
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 
 	// quic-go prints a warning about socket buffers on stderr; logBuffers says it in our log.
@@ -106,7 +116,11 @@ func (t *Transport) Start(r wire.Receiver) error {
 	case t.started:
 		return errors.New("quicnet: started twice")
 	}
-	listener, err := t.quic.Listen(t.serverTLS(), t.quicConfig())
+	protocols := []string{realm.Protocol}
+	if t.cfg.Join != nil {
+		protocols = append(protocols, realm.ProtocolJoin)
+	}
+	listener, err := t.quic.Listen(t.serverTLS(protocols...), t.quicConfig())
 	if err != nil {
 		return fmt.Errorf("quicnet: start: %w", err)
 	}
@@ -114,6 +128,9 @@ func (t *Transport) Start(r wire.Receiver) error {
 	t.logBuffers()
 	t.wg.Go(func() { t.acceptLoop(listener) })
 	t.wg.Go(t.janitor)
+	if t.bulkListener != nil {
+		t.wg.Go(t.acceptBulk)
+	}
 	return nil
 }
 
@@ -133,7 +150,10 @@ func (t *Transport) Close() error {
 	t.mu.Unlock()
 
 	t.cancel()
-	for _, l := range links {
+	if t.bulkListener != nil {
+		t.bulkListener.Close()
+	}
+	for _, l := range links { // bulk connections go with them
 		l.close(codeClosing, "closing")
 	}
 	err := t.quic.Close()
@@ -172,12 +192,8 @@ func (t *Transport) quicConfig() *quic.Config {
 	}
 }
 
-// serverTLS accepts nodes, and joiners if there is somebody to admit them.
-func (t *Transport) serverTLS() *tls.Config {
-	protocols := []string{realm.Protocol}
-	if t.cfg.Join != nil {
-		protocols = append(protocols, realm.ProtocolJoin)
-	}
+// serverTLS accepts by the given protocols and tells refused of who is turned away, and whence.
+func (t *Transport) serverTLS(protocols ...string) *tls.Config {
 	outer := t.cfg.Credentials.ServerConfig(nil, protocols...)
 	outer.GetConfigForClient = func(info *tls.ClientHelloInfo) (*tls.Config, error) {
 		remote := info.Conn.RemoteAddr()

@@ -71,9 +71,11 @@ func TestMessagesBothWays(t *testing.T) {
 	}
 }
 
-func TestStreams(t *testing.T) {
+func TestStreams(t *testing.T) { lanes(t, testStreams) }
+
+func testStreams(t *testing.T, lane func(*Config)) {
 	w := newWorld(t)
-	a, b := w.pair()
+	a, b := w.pair(lane)
 	ctx := ctxFor(t)
 	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<18) // 4 MiB
 	for _, request := range [][]byte{nil, []byte("x"), big} {
@@ -97,9 +99,11 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-func TestPeerIsWhoItsCertificateSays(t *testing.T) {
+func TestPeerIsWhoItsCertificateSays(t *testing.T) { lanes(t, testPeerIsWhoItsCertificateSays) }
+
+func testPeerIsWhoItsCertificateSays(t *testing.T, lane func(*Config)) {
 	w := newWorld(t)
-	a, b := w.pair()
+	a, b := w.pair(lane)
 	peers := make(chan wire.Peer, 1)
 	b.handler = func(_ context.Context, from wire.Peer, s wire.Stream) { peers <- from }
 	s, err := a.Open(ctxFor(t), b.Self(), wire.ServicePast)
@@ -303,10 +307,12 @@ func TestSendQueueIsBounded(t *testing.T) {
 }
 
 // The peer vanishes without a word: streams fail within LinkTimeout, and opening says so within DialTimeout.
-func TestVanishedPeer(t *testing.T) {
+func TestVanishedPeer(t *testing.T) { lanes(t, testVanishedPeer) }
+
+func testVanishedPeer(t *testing.T, lane func(*Config)) {
 	w := newWorld(t)
 	quick := func(c *Config) { c.LinkTimeout = time.Second; c.DialTimeout = 500 * time.Millisecond }
-	a, b := w.pair(quick)
+	a, b := w.pair(lane, quick)
 	reached := newGate()
 	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) { reached.open(); <-ctx.Done() }
 	s, err := a.Open(ctxFor(t), b.Self(), wire.ServicePast)
@@ -334,9 +340,11 @@ func TestVanishedPeer(t *testing.T) {
 	}
 }
 
-func TestCancelResetsBothSides(t *testing.T) {
+func TestCancelResetsBothSides(t *testing.T) { lanes(t, testCancelResetsBothSides) }
+
+func testCancelResetsBothSides(t *testing.T, lane func(*Config)) {
 	w := newWorld(t)
-	a, b := w.pair()
+	a, b := w.pair(lane)
 	result := make(chan error, 2)
 	reached := newGate()
 	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) {
@@ -371,8 +379,12 @@ func TestCancelResetsBothSides(t *testing.T) {
 
 // An answer much larger than the window arrives whole though the handler cancels right after CloseWrite.
 func TestCancelAfterCloseWriteLosesNothing(t *testing.T) {
+	lanes(t, testCancelAfterCloseWriteLosesNothing)
+}
+
+func testCancelAfterCloseWriteLosesNothing(t *testing.T, lane func(*Config)) {
 	w := newWorld(t)
-	a, b := w.pair()
+	a, b := w.pair(lane)
 	answer := bytes.Repeat([]byte("larder"), 1<<18)
 	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) {
 		io.ReadAll(s)
@@ -390,7 +402,7 @@ func TestCancelAfterCloseWriteLosesNothing(t *testing.T) {
 // The handler takes a request whose length it knows and cancels before its end was said: the asker is not disturbed.
 func TestCloseWriteAfterThePeerHasReadEnough(t *testing.T) {
 	w := newWorld(t)
-	a, b := w.pair()
+	a, b := w.pair(func(c *Config) { c.NoBulk = true })
 	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) {
 		io.ReadFull(s, make([]byte, 1))
 		s.Write([]byte("y"))
@@ -416,9 +428,11 @@ func TestCloseWriteAfterThePeerHasReadEnough(t *testing.T) {
 	}
 }
 
-func TestDeadline(t *testing.T) {
+func TestDeadline(t *testing.T) { lanes(t, testDeadline) }
+
+func testDeadline(t *testing.T, lane func(*Config)) {
 	w := newWorld(t)
-	a, b := w.pair()
+	a, b := w.pair(lane)
 	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) { io.ReadAll(s) }
 	s, err := a.Open(ctxFor(t), b.Self(), wire.ServicePast)
 	if err != nil {
@@ -470,9 +484,11 @@ func ours() string {
 	return strings.Join(found, "\n\n")
 }
 
-func TestCloseWaitsAndRefuses(t *testing.T) {
+func TestCloseWaitsAndRefuses(t *testing.T) { lanes(t, testCloseWaitsAndRefuses) }
+
+func testCloseWaitsAndRefuses(t *testing.T, lane func(*Config)) {
 	w := newWorld(t)
-	a, b := w.pair()
+	a, b := w.pair(lane)
 	started, ended := newGate(), false
 	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) {
 		started.open()
