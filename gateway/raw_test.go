@@ -70,3 +70,5 @@ func md5Of(s string) string {
 	sum := md5.Sum([]byte(s))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
+
+func readAll(resp *http.Response) ([]byte, error) { return io.ReadAll(resp.Body) }

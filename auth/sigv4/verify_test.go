@@ -137,3 +137,23 @@ func TestChunkReaderHoldsNoMemory(t *testing.T) {
 		t.Errorf("%d bytes for a body of 15", allocated)
 	}
 }
+
+// TestClientFramings decodes the ways in which clients end a body.
+func TestClientFramings(t *testing.T) {
+	for body, want := range map[string]error{
+		"3\r\nabc\r\n0\r\nx-amz-checksum-crc32:v\r\n\r\n":         nil, // AWS SDKs
+		"3\r\nabc\r\n0\r\nx-amz-checksum-crc32:v\n\r\n\r\n":       nil, // minio-go
+		"3\r\nabc\r\n0\r\n\r\n":                                   nil, // no trailer
+		"3\r\nabc\r\n0\r\nx-amz-checksum-crc32:v\r\n":             ErrIncompleteBody,
+		"3\r\nabc\r\n0\r\nx-amz-checksum-crc32:v\r\n\r\n\r\n\r\n": ErrChunkFraming,
+		"3\r\nabc\r\n0\r\n\r\nx":                                  ErrChunkFraming,
+		"3\r\nabc0\r\n\r\n":                                       ErrChunkFraming,
+		"1\r\na\r\n2\r\nbc\r\n0\r\n\r\n":                          ErrChunkTooSmall,
+		"3\r\nabc\r\n0\r\nno colon\r\n\r\n":                       ErrTrailer,
+		"3\r\nabc\r\n0\r\na:1\r\na:2\r\n\r\n":                     ErrTrailer,
+	} {
+		if _, err := io.ReadAll(NewChunkReader(strings.NewReader(body), StreamingTrailer, ChunkSeed{}, 3)); !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", body, err, want)
+		}
+	}
+}
