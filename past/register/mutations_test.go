@@ -34,7 +34,7 @@ var mutations = []mutation{
 		`past.ProposerID{byte(len(w.gates) + 1)}`, `past.ProposerID{1}`)},
 	{name: "cross_fresh", test: "TestMovedWriteAsksFirst", plan: "members stay", edits: one("operation.go",
 		`o.quorum = in.Quorum`, `o.quorum, o.mine = in.Quorum, nil`)},
-	{name: "cross_carried", test: "TestCarriedIsNotDoneAcrossEpochs", plan: "members stay", edits: one("retry.go",
+	{name: "cross_carried", test: "TestCarriedIsNotDoneAcrossEpochs", edits: one("retry.go",
 		`if total > 0 && accepted.Count() >= Majority(total) {`, `if accepted != 0 && ballot.Epoch < o.quorum.Epoch {`)},
 	{name: "old_any", test: "TestCopiesAreNotVotes", edits: one("operation.go",
 		`settled || same >= o.quorum.majority() && cur.Accepted.Epoch == o.quorum.Epoch`, `settled || same >= o.quorum.majority()`)},
