@@ -115,7 +115,7 @@ func checkInvariants(t *testing.T, n *Node, heard map[NodeID]bool) {
 
 func TestNonsenseAtLength(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 4))
-	for range 30 {
+	for range 8 {
 		net := newNetwork(t, r.Uint64())
 		net.adjust = leafs8
 		a := net.add(randomID(net.rand))

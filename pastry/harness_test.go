@@ -206,8 +206,8 @@ func (net *network) live() []*member {
 }
 
 func (net *network) allReady() bool {
-	for _, m := range net.live() {
-		if !m.n.Ready() {
+	for _, id := range net.order {
+		if m := net.nodes[id]; !m.dead && !m.stopped && !m.n.Ready() {
 			return false
 		}
 	}
@@ -237,19 +237,22 @@ func (net *network) root(key Key) NodeHandle {
 	return best
 }
 
-// leafsTrue returns an error unless every live node has the leaf set that sorting all nodeIds gives.
+// leafsTrue returns an error unless every live node is ready and has the leaf set that sorting all nodeIds gives.
 func (net *network) leafsTrue() error {
-	live := net.live()
-	var all []NodeHandle
-	for _, m := range live {
-		all = append(all, m.n.self)
-	}
-	for _, m := range live {
+	live := net.live() // in the order of the ring
+	for at, m := range live {
 		if !m.n.Ready() {
 			return fmt.Errorf("%v is not ready", short(m.n.self.ID))
 		}
 		for s := range m.n.leafs.sides {
-			want := sortedSide(m.n.self.ID, Side(s), all, m.n.leafs.half)
+			var want []NodeHandle
+			for i := 1; i <= min(m.n.leafs.half, len(live)-1); i++ {
+				step := i
+				if Side(s) == Smaller {
+					step = len(live) - i
+				}
+				want = append(want, live[(at+step)%len(live)].n.self)
+			}
 			if !slices.Equal(m.n.leafs.sides[s], want) {
 				return fmt.Errorf("%v, side %d: has %v, should have %v", short(m.n.self.ID), s, shorts(m.n.leafs.sides[s]), shorts(want))
 			}

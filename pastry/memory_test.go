@@ -22,7 +22,7 @@ func fullNode(r *rand.Rand) *Node {
 			n.admit(NodeHandle{ID: id, Port: 1}, 0)
 		}
 	}
-	for range ring / 16 { // what passes by; the deeper rows come from the leafs
+	for range ring / 32 { // what passes by; the deeper rows come from the leafs
 		n.admit(NodeHandle{ID: randomID(r), Port: 1}, time.Duration(1+r.IntN(100))*time.Millisecond)
 		out.Reset()
 	}
@@ -32,7 +32,7 @@ func fullNode(r *rand.Rand) *Node {
 }
 
 func TestBytesPerNode(t *testing.T) {
-	const nodes, limit = 50, 14_000
+	const nodes, limit = 12, 14_000
 	r := rand.New(rand.NewPCG(1, 1))
 	all := make([]*Node, nodes)
 	var before, after runtime.MemStats

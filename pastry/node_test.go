@@ -41,7 +41,11 @@ func TestRingsOfEverySize(t *testing.T) {
 }
 
 func TestConcurrentJoinsMakeOneRing(t *testing.T) {
-	for seed := range uint64(5) {
+	seeds := uint64(5)
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range seeds {
 		net := newNetwork(t, seed)
 		net.adjust = leafs8
 		a, b := randomID(net.rand), randomID(net.rand)
@@ -63,11 +67,11 @@ func TestConcurrentJoinsMakeOneRing(t *testing.T) {
 }
 
 func TestLookupsGoRoundAndRightAfterCrashes(t *testing.T) {
-	size := 200
+	size, seeds := 200, uint64(3)
 	if testing.Short() {
-		size = 64
+		size, seeds = 64, 1
 	}
-	for seed := range uint64(3) {
+	for seed := range seeds {
 		net := ringOf(t, seed, size, leafs8)
 		net.settleLeafs(time.Minute)
 		if far := net.checkLookups(300); far < 100 {

@@ -13,6 +13,9 @@ import (
 // quiet, leaf sets must be true and lookups right. LARDER_STORMS says how many; LARDER_STORM which alone.
 func TestStorms(t *testing.T) {
 	first, count := uint64(0), uint64(8)
+	if testing.Short() {
+		count = 2
+	}
 	if n, err := strconv.ParseUint(os.Getenv("LARDER_STORMS"), 10, 32); err == nil {
 		count = n
 	}
