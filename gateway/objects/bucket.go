@@ -16,6 +16,8 @@ type bucket struct {
 	name  string
 	id    past.BucketID
 	value bucketValue
+	// modified is the record's wall time.
+	modified time.Time
 }
 
 // bucketValue is the sealed part of a bucket's record, "bucket/NAME" in the system partition.
@@ -53,7 +55,7 @@ func (s *Store) decodeBucket(name string, rec *past.Record) (*bucket, error) {
 	if !rec.Exists() {
 		return nil, nil
 	}
-	b := &bucket{name: name}
+	b := &bucket{name: name, modified: time.Unix(0, rec.Modified)}
 	if err := s.open(bucketRegister(name), rec, &b.value); err != nil {
 		return nil, err
 	}

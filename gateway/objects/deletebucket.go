@@ -2,6 +2,7 @@ package objects
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,6 +17,8 @@ import (
 const (
 	deletionMax   = 30 * time.Second
 	deletionGrace = 2 * deletionMax
+	// deletionStale is how old a record must be by its writer's clock to be taken over at first sight: more than clocks may differ.
+	deletionStale = 2 * time.Hour
 )
 
 // attempts remembers the attempts to delete a bucket that this Store makes or has met.
@@ -83,7 +86,7 @@ func (s *Store) DeleteBucket(ctx context.Context, name string) error {
 
 // endDeletion takes over an attempt that was left behind.
 func (s *Store) endDeletion(ctx context.Context, b *bucket) error {
-	if !s.attempts.abandoned(b.value.Deleting) {
+	if !s.attempts.abandoned(b.value.Deleting) && time.Since(b.modified) < deletionStale {
 		return nil
 	}
 	if err := s.past.OpenBucket(ctx, b.id, bucketRegister(b.name), b.value.Genesis); err != nil {
@@ -103,7 +106,8 @@ func (s *Store) deleteAs(ctx context.Context, b *bucket, from [16]byte) (err err
 		return err
 	}
 	s.buckets.forget(b.name)
-	if err := s.dropUploads(ctx, b); err != nil {
+	// Closed already by the attempt before this one: then it has dropped them.
+	if err := s.dropUploads(ctx, b); err != nil && !errors.Is(err, past.ErrClosed) {
 		return err
 	}
 	empty, err := s.past.CloseBucket(ctx, b.id)
