@@ -328,6 +328,24 @@ func TestRawSockets(t *testing.T) {
 	}
 }
 
+// TestExpectContinueWithoutBody: botocore expects 100 for empty bodies, too, and mistakes what comes instead.
+func TestExpectContinueWithoutBody(t *testing.T) {
+	f := bucketFront(t, nil)
+	r := f.signed(t, "PUT", "/bkt/k", nil, map[string]string{"x-amz-content-sha256": sigv4.UnsignedPayload})
+	c := must(net.Dial("tcp", r.URL.Host))
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprintf(c, "PUT /bkt/k HTTP/1.1\r\nHost: %s\r\nContent-Length: 0\r\nExpect: 100-continue\r\n", r.URL.Host)
+	r.Header.Write(c)
+	io.WriteString(c, "\r\n")
+	br := bufio.NewReader(c)
+	for _, want := range []string{"HTTP/1.1 100 Continue\r\n", "\r\n", "HTTP/1.1 200 OK\r\n"} {
+		if line, err := br.ReadString('\n'); err != nil || line != want {
+			t.Fatalf("line %q, %v; want %q", line, err, want)
+		}
+	}
+}
+
 // TestExpectContinue has the server refuse before it asks for a body that the client would have had to send.
 func TestExpectContinue(t *testing.T) {
 	f := bucketFront(t, nil)

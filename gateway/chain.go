@@ -35,6 +35,11 @@ type request struct {
 // ServeHTTP answers one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
+	if r.ContentLength == 0 && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+		// net/http leaves the 100 out where there is no body to read. botocore then takes the final status line for that of
+		// the next request on the connection, too, and waits a minute for what it misses of it.
+		w.WriteHeader(http.StatusContinue)
+	}
 	q := &request{g: g, r: r, w: newReply(w, r, g.IdleBody), id: newID(16)}
 	h := q.w.Header()
 	h.Set("Server", "Larder")
