@@ -31,8 +31,10 @@ func parseRange(value string, size int64) (r byteRange, found bool, err error) {
 		switch {
 		case !ok:
 			return r, false, nil
-		case n == 0 || size == 0:
+		case n == 0:
 			return r, false, unsatisfiable
+		case size == 0: // satisfiable (RFC 9110 §14.1.2), but no Content-Range can say of what
+			return r, false, nil
 		}
 		n = min(n, size)
 		return byteRange{size - n, n}, true, nil

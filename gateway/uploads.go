@@ -220,7 +220,7 @@ func completedParts(body []byte) ([]CompletedPart, error) {
 		}
 		sums := claimedChecksums(p.Checksums)
 		if len(sums) > 1 || len(sums) == 1 && !checksum.ByName(sums[0].Algorithm).Valid(sums[0].Value) {
-			return nil, refusef("InvalidArgument", "The checksum of part %d is malformed or one of several.", *p.PartNumber)
+			return nil, refusef("InvalidArgument", "Invalid Base64 or multiple checksums present in request")
 		}
 		parts[i] = CompletedPart{Number: *p.PartNumber, ETag: unquote(p.ETag), Checksums: sums}
 	}

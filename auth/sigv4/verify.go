@@ -58,7 +58,7 @@ func parseHeaderAuth(r *Request, query Query, header string) (*Auth, error) {
 			return nil, fail(ErrUnsupported, "")
 		}
 		return nil, fail(ErrAuthType, "Unsupported Authorization Type",
-			[2]string{"ArgumentName", "Authorization"}, [2]string{"ArgumentValue", header})
+			[2]string{"ArgumentName", "Authorization"}, [2]string{"ArgumentValue", algorithm})
 	}
 	fields := map[string]string{}
 	for part := range strings.SplitSeq(rest, ",") {
@@ -69,6 +69,9 @@ func parseHeaderAuth(r *Request, query Query, header string) (*Auth, error) {
 		fields[name] = value
 	}
 	for _, name := range []string{"Credential", "SignedHeaders", "Signature"} {
+		if fields[name] == "" && len(fields) >= 3 {
+			return nil, fail(ErrHeaderMalformed, "The authorization header is malformed; missing "+name+".")
+		}
 		if fields[name] == "" {
 			return nil, fail(ErrHeaderMalformed, "The authorization header is malformed; the authorization header requires three components: Credential, SignedHeaders, and Signature.")
 		}

@@ -40,7 +40,7 @@ var (
 		"encryption":     ServerSideEncryptionConfiguration{SSEAlgorithm: "AES256"},
 		"copy_object":    CopyObjectResult{LastModified: at, ETag: `"0123"`, ChecksumType: "FULL_OBJECT", Checksums: Checksums{CRC64NVME: "AAAAAAAAAAA="}},
 		"copy_part":      CopyPartResult{LastModified: at, ETag: `"0123"`, Checksums: Checksums{SHA1: "x"}},
-		"delete_result":  DeleteResult{Deleted: []Deleted{{Key: "a"}, {Key: "b", VersionID: "null"}}, Errors: []DeleteError{{Key: "c", Code: "AccessDenied", Message: "Access Denied."}}},
+		"delete_result":  DeleteResult{Deleted: []Deleted{{Key: "a"}, {Key: "b", VersionID: "null"}}, Errors: []DeleteError{{Key: "c", Code: "AccessDenied", Message: "Access Denied"}}},
 		"initiate":       InitiateMultipartUploadResult{Bucket: "b", Key: "k", UploadID: "u"},
 		"complete":       CompleteMultipartUploadResult{Location: "http://h/b/k", Bucket: "b", Key: "k", ETag: `"0123-2"`, ChecksumType: "COMPOSITE", Checksums: Checksums{CRC32: "x-2"}},
 		"list_parts":     ListPartsResult{Bucket: "b", Key: "k", UploadID: "u", Initiator: alice, Owner: alice, StorageClass: "STANDARD", NextPartNumberMarker: 2, MaxParts: 1000, Parts: []PartEntry{{2, at, `"0123"`, 42, Checksums{CRC32C: "x"}}}},
