@@ -254,27 +254,27 @@ func TestBulkGarbage(t *testing.T) {
 	}
 }
 
-// FuzzBulkRead feeds what a peer may send into a stream: no panic, no more out than in, an end only where there was one.
-func FuzzBulkRead(f *testing.F) {
+// FuzzChunkReader feeds what a peer may send into a stream: no panic, no more out than in, an end only where there was one,
+// and nothing taken that comes after it.
+func FuzzChunkReader(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 2, 'h', 'i', 0, 0, 0, 0})
+	f.Add([]byte{0, 0, 0, 1, 'a', 0, 0, 0, 1, 'b', 0, 0, 0, 0, 2, 'n', 'e', 'x', 't'})
 	f.Add([]byte{255, 255, 255, 255})
 	f.Add([]byte{0, 0, 0, 9, 'c', 'u', 't'})
-	w := newWorld(f)
-	x, y := w.pair()
-	if _, err := x.Identify(ctxFor(f), addrOf(y.Self())); err != nil {
-		f.Fatal(err)
-	}
-	l := x.linkTo(y.Self().ID)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l.offences.Store(0) // the link is to last
-		s := l.newBulkStream(&bulkConn{r: bufio.NewReaderSize(bytes.NewReader(data), 4<<10)})
-		defer s.release()
-		got, err := io.ReadAll(s)
-		if len(got) > len(data) {
-			t.Fatalf("%d bytes out of %d", len(got), len(data))
+		r := bufio.NewReaderSize(bytes.NewReader(data), 16)
+		chunks := chunkReader{r: r}
+		got, err := io.ReadAll(&chunks)
+		rest, restErr := io.ReadAll(r)
+		if restErr != nil || !bytes.HasSuffix(data, rest) {
+			t.Fatal("the rest is not what followed")
 		}
-		if err == nil && !bytes.Contains(data, []byte{0, 0, 0, 0}) {
+		used := data[:len(data)-len(rest)]
+		if err == nil && !bytes.HasSuffix(used, []byte{0, 0, 0, 0}) {
 			t.Fatal("an end that nobody wrote")
+		}
+		if len(got) > len(used) || !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, errBadChunk) && err != nil {
+			t.Fatalf("%d bytes out of %d, %v", len(got), len(used), err)
 		}
 	})
 }

@@ -12,15 +12,8 @@ import (
 	"time"
 )
 
-// A stream on a bulk connection begins with its service, one byte. Each direction is a run of chunks, the last one empty:
-//
-//	length 4, big-endian, at most bulkChunkMax | bytes
-//
-// When both directions have ended the connection is free for the next stream. There is no reset: who cancels a stream that
-// has not ended closes the connection.
+// There is no reset on a bulk connection: who cancels a stream that has not ended closes the connection.
 const (
-	bulkChunkMax = 1 << 20
-	chunkHeader  = 4
 	// firstRecord is how much of a write goes out together with its header: about one TLS record (RFC 8446 §5.1).
 	firstRecord = 16<<10 - 64
 	// drainMax and drainTimeout bound reading on after a stream was answered early, in bytes: an asker that is still
@@ -32,8 +25,6 @@ const (
 	restTimeout = time.Second
 )
 
-var errBadChunk = errors.New("malformed chunk")
-
 // errStreamEnded is what reads and writes of a cancelled stream return.
 var errStreamEnded = fmt.Errorf("stream was cancelled: %w", net.ErrClosed)
 
@@ -44,14 +35,12 @@ type bulkStream struct {
 	link *link
 
 	readMu sync.Mutex
-	left   int  // bytes of the current chunk not read yet
-	eof    bool // the final chunk was read
+	chunks chunkReader
 
 	writeMu sync.Mutex
 	prefix  []byte      // goes out before the next write: the service
 	started atomic.Bool // prefix is out
 
-	readEnded  atomic.Bool
 	writeEnded atomic.Bool
 	broken     atomic.Bool
 	cancelled  atomic.Bool
@@ -60,7 +49,7 @@ type bulkStream struct {
 func (l *link) newBulkStream(c *bulkConn) *bulkStream {
 	l.active.Add(1)
 	l.touch()
-	return &bulkStream{conn: c, link: l}
+	return &bulkStream{conn: c, link: l, chunks: chunkReader{r: c.r}}
 }
 
 // Read reads what the peer wrote.
@@ -77,48 +66,23 @@ func (s *bulkStream) Read(p []byte) (int, error) {
 }
 
 func (s *bulkStream) readLocked(p []byte) (int, error) {
-	if s.eof {
-		return 0, io.EOF
+	n, err := s.chunks.Read(p)
+	if errors.Is(err, errBadChunk) {
+		s.link.offend("bulk chunk too long", nil)
 	}
-	if len(p) == 0 {
-		return 0, nil
-	}
-	if s.left == 0 {
-		head, err := s.conn.r.Peek(chunkHeader) // a deadline may pass here and nothing is lost
-		if err != nil {
-			return 0, s.failed(err)
-		}
-		n := binary.BigEndian.Uint32(head)
-		if n > bulkChunkMax {
-			s.link.offend("bulk chunk too long", nil)
-			return 0, s.failed(errBadChunk)
-		}
-		s.conn.r.Discard(chunkHeader)
-		if n == 0 {
-			s.eof = true
-			s.readEnded.Store(true)
-			return 0, io.EOF
-		}
-		s.left = int(n)
-	}
-	n, err := s.conn.r.Read(p[:min(len(p), s.left)])
-	s.left -= n
-	if err != nil {
+	if err != nil && err != io.EOF {
 		err = s.failed(err)
 	}
 	return n, err
 }
 
-// failed notes that the connection cannot be used again, and tells a cut from an end.
+// failed notes that the connection cannot be used again, unless a deadline has passed.
 func (s *bulkStream) failed(err error) error {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		s.broken.Store(true)
 	}
 	if s.cancelled.Load() {
 		return errStreamEnded
-	}
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
 	}
 	return err
 }
@@ -228,7 +192,7 @@ func (s *bulkStream) Cancel() {
 		t.forgetBulk(s.conn)
 		return
 	}
-	if s.eof {
+	if s.chunks.eof {
 		s.readMu.Unlock()
 		t.keepBulk(s.conn)
 		return
@@ -268,7 +232,7 @@ func (s *bulkStream) finish() bool {
 		return false
 	}
 	defer s.readMu.Unlock()
-	return s.eof || s.drain(drainMax, drainTimeout)
+	return s.chunks.eof || s.drain(drainMax, drainTimeout)
 }
 
 // drain reads to the end of the stream, within limits, and says whether it got there. The caller holds readMu.
