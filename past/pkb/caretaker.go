@@ -83,18 +83,18 @@ func (c *caretaker) tend(ctx context.Context, l *register.Lineage) {
 	lineage, now := rt.current()
 	active := c.survey(ctx, &lineage, now)
 	switch {
-	case active < now.Quorum():
+	case active.Count() < now.Quorum():
 		if len(lineage.Certificates) > 0 {
 			if err := c.r.settle(ctx, rt); err != nil {
 				c.r.cfg.Log.Debug("partition not settled", zap.Stringer("partition", now.Partition), zap.Error(err))
 			}
 		}
 		return
-	case active == len(now.Members) && len(lineage.Certificates) > 0 && c.forgotten[now.Partition] < now.Epoch:
+	case active.Count() == len(now.Members) && len(lineage.Certificates) > 0 && c.forgotten[now.Partition] < now.Epoch:
 		c.r.forget(ctx, &lineage, false)
 		c.forgotten[now.Partition] = now.Epoch
 	}
-	want, ok := c.want(ctx, now)
+	want, ok := c.want(ctx, now, active)
 	if !ok {
 		return
 	}
@@ -105,8 +105,8 @@ func (c *caretaker) tend(ctx context.Context, l *register.Lineage) {
 
 // survey asks each member how far it is and returns how many are active; it notes who does not answer, and tells those who are
 // behind what they need to go on.
-func (c *caretaker) survey(ctx context.Context, l *register.Lineage, now *register.Configuration) (active int) {
-	for _, m := range now.Members {
+func (c *caretaker) survey(ctx context.Context, l *register.Lineage, now *register.Configuration) (active register.Members) {
+	for i, m := range now.Members {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		var a lineageAnswer
 		_, err := c.r.cfg.Peers.Do(call, m.Node, rpc.Call{Kind: wire.KindLineage, Body: lineageRequest{now.Partition, l}}, &a)
@@ -120,23 +120,27 @@ func (c *caretaker) survey(ctx context.Context, l *register.Lineage, now *regist
 			c.missing[m] = c.r.cfg.Now()
 		}
 		if a.Active && a.Epoch == now.Epoch {
-			active++
+			active |= 1 << i
 		}
 	}
 	return active
 }
 
 // want returns the configuration that should come next, and whether there is one: members that are gone for long, or whose disk is
-// another one now, are replaced; k grows with the ring; it shrinks only with members that nobody can replace.
-func (c *caretaker) want(ctx context.Context, now *register.Configuration) (register.Configuration, bool) {
+// another one now, are replaced; k grows with the ring; it shrinks only with members that nobody can replace. While a member that is
+// to stay has not pulled yet, nothing is changed: the next fence needs a majority of members that have.
+func (c *caretaker) want(ctx context.Context, now *register.Configuration, active register.Members) (register.Configuration, bool) {
 	var keep []register.MemberID
 	gone := 0
-	for _, m := range now.Members {
+	for i, m := range now.Members {
 		present, known := c.r.cfg.Directory.Member(m.Node)
 		since, missing := c.missing[m]
 		if known && present != m || missing && c.r.cfg.Now().Sub(since) > c.r.cfg.ReplaceAfter {
 			gone++
 			continue
+		}
+		if active&(1<<i) == 0 {
+			return register.Configuration{}, false
 		}
 		keep = append(keep, m)
 	}
