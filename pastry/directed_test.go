@@ -95,3 +95,38 @@ func TestProbesFromBeforeDoNotFailTheReturned(t *testing.T) {
 		t.Error("never failed, though silent since")
 	}
 }
+
+// A node that says it is no member was restarted: it leaves the sets until it is let in again.
+func TestNonMembersLeaveTheSets(t *testing.T) {
+	n, step := solo(t, 0x10, 0x40)
+	ping := said(0x40, Message{Kind: Ping, Seq: 5})
+	ping.Message.Flags = 0
+	out := step(time.Second, ping)
+	if n.Leafs().Len() != 0 || !out.LeafsChanged || n.Stats().Failures != 0 {
+		t.Errorf("%d leafs, %d failures", n.Leafs().Len(), n.Stats().Failures)
+	}
+	step(time.Second, said(0x40, Message{Kind: LeafProbe, Seq: 6}))
+	if n.Leafs().Len() != 1 {
+		t.Error("a member again, and not taken in")
+	}
+}
+
+// Who still has a dead node among his leafs is told so at the next exchange.
+func TestTheDeadAreNamedInExchanges(t *testing.T) {
+	n, step := solo(t, 0x10, 0x40, 0x80)
+	dead := NodeHandle{ID: id8(0x80), Port: 1}
+	step(time.Second, &PeerUnreachable{ID: dead.ID})
+	now := time.Second
+	for n.Stats().Failures == 0 && now < time.Minute {
+		now += 100 * time.Millisecond
+		step(now, &TimerFired{})
+		step(now, said(0x40, Message{Kind: Heartbeat}))
+	}
+	out := step(now, said(0x40, Message{Kind: LeafProbe, Seq: 7, Handles: []NodeHandle{dead, n.Self()}}))
+	for _, s := range out.Sends {
+		if s.Message.Kind == Suspect && s.To.ID == id8(0x40) && len(s.Message.Handles) == 1 && s.Message.Handles[0] == dead {
+			return
+		}
+	}
+	t.Errorf("not told: %+v", out.Sends)
+}
