@@ -19,8 +19,9 @@ var (
 	ErrCorrupt = errors.New("corrupt")
 	// ErrNoSpace says that the write would exceed the store's capacity or that the file system is full. Nothing was kept.
 	ErrNoSpace = errors.New("no space")
-	// ErrReadOnly says that the disk refused a write or a sync (EIO, EROFS). The store refuses all writes from then on, since
-	// what a failed fsync dropped cannot be known; reads go on.
+	// ErrReadOnly says that the disk refused a write or a sync (EIO, EROFS), or that entries rotted where they must be
+	// rewritten (ErrCorrupt is then wrapped too). The store refuses all writes from then on, since what a failed fsync
+	// dropped cannot be known; reads go on.
 	ErrReadOnly = errors.New("store is read-only after a disk error")
 	// ErrClosed says that Close was called.
 	ErrClosed = errors.New("store is closed")
@@ -62,7 +63,7 @@ type Fragments interface {
 	// Stat describes the fragment without reading its bytes. Errors: ErrNotFound.
 	Stat(ctx context.Context, key []byte) (FragmentInfo, error)
 	// Trash marks the fragment as unwanted from now on: still readable, no longer counted as live. Trashing an absent or
-	// already trashed key is no error.
+	// already trashed key is no error. A power cut may take it back: the fragment is then live again.
 	Trash(ctx context.Context, keys ...[]byte) error
 	// Restore takes the fragment out of the trash. Errors: ErrNotFound.
 	Restore(ctx context.Context, key []byte) error
@@ -86,7 +87,8 @@ type FragmentInfo struct {
 type Entries interface {
 	// Apply makes all changes of b or none, durably before it returns if sync is set. Concurrent calls share one sync.
 	// A batch that was applied without sync is durable no later than the next one with it. The caller may reuse b's slices
-	// after Apply returns. Errors: ErrNoSpace, ErrReadOnly.
+	// after Apply returns. Errors: ErrNoSpace, before anything was changed (a batch that only deletes is never refused for
+	// space); ErrReadOnly, after which the batch may be found applied or not, as a whole.
 	Apply(ctx context.Context, b *Batch, sync bool) error
 	// Get returns the value under key; the caller may keep it. Errors: ErrNotFound, ErrCorrupt.
 	Get(ctx context.Context, key []byte) ([]byte, error)
@@ -139,7 +141,7 @@ type Usage struct {
 	LiveBytes     int64 // live fragments with their framing
 	TrashBytes    int64 // trashed fragments
 	DiskBytes     int64 // all files of the store
-	FreeBytes     int64 // what may still be written: the smaller of capacity - disk and the file system's free space
+	FreeBytes     int64 // what fragments may still take: the smaller of capacity - disk and the file system's free space, less a reserve for entries and compaction
 	Fragments     int64 // live fragments
 	Corrupt       int64 // fragments and entries found corrupt since start
 }

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
@@ -25,12 +27,13 @@ type breaker struct {
 	log     *zap.Logger
 	cause   atomic.Pointer[error]
 	opening atomic.Bool   // Open is running: nothing may wait
+	broken  chan struct{} // closed by trip
 	closing chan struct{} // closed by close
 	once    sync.Once
 }
 
 func newBreaker(log *zap.Logger) *breaker {
-	b := &breaker{log: log, closing: make(chan struct{})}
+	b := &breaker{log: log, broken: make(chan struct{}), closing: make(chan struct{})}
 	b.opening.Store(true)
 	return b
 }
@@ -39,6 +42,7 @@ func newBreaker(log *zap.Logger) *breaker {
 func (b *breaker) trip(op string, err error) {
 	err = fmt.Errorf("%s: %w", op, err)
 	if b.cause.CompareAndSwap(nil, &err) {
+		close(b.broken)
 		b.log.Error("disk refused a write, store is read-only until restart", zap.Error(err))
 	}
 }
@@ -67,11 +71,13 @@ func isNoSpace(err error) bool {
 
 // hold is what a table writer does once the breaker has tripped.
 func (b *breaker) hold() error {
-	if !b.opening.Load() {
-		<-b.closing
-	}
+	<-b.closing
 	return b.err()
 }
+
+// swallows says whether a file's writes are to look as if they succeeded. While Open runs, those of tables do too: Pebble
+// waits there for a flush, which it would retry for ever. Open fails afterwards.
+func (b *breaker) swallows(journal bool) bool { return journal || b.opening.Load() }
 
 // breakerFS is the file system that Pebble sees.
 type breakerFS struct {
@@ -94,7 +100,7 @@ func (fs *breakerFS) open(name string, open func() (vfs.File, error)) (vfs.File,
 		}
 		fs.b.trip("create "+fs.PathBase(name), err)
 	}
-	if j {
+	if fs.b.swallows(j) {
 		return swallowFile{}, nil
 	}
 	return nil, fs.b.hold()
@@ -170,7 +176,7 @@ func (f *breakerFile) do(op string, write func() error) error {
 		}
 		f.b.trip(op, err)
 	}
-	if f.journal {
+	if f.b.swallows(f.journal) {
 		return nil
 	}
 	return f.b.err()
@@ -217,9 +223,20 @@ func (swallowFile) ReadAt([]byte, int64) (int, error)      { return 0, io.EOF }
 func (swallowFile) Write(p []byte) (int, error)            { return len(p), nil }
 func (swallowFile) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 func (swallowFile) Preallocate(int64, int64) error         { return nil }
-func (swallowFile) Stat() (vfs.FileInfo, error)            { return nil, syscall.EIO }
+func (swallowFile) Stat() (vfs.FileInfo, error)            { return swallowInfo{}, nil }
 func (swallowFile) Sync() error                            { return nil }
 func (swallowFile) SyncTo(int64) (bool, error)             { return true, nil }
 func (swallowFile) SyncData() error                        { return nil }
 func (swallowFile) Prefetch(int64, int64) error            { return nil }
 func (swallowFile) Fd() uintptr                            { return vfs.InvalidFd }
+
+// swallowInfo describes a swallowFile: it is always empty.
+type swallowInfo struct{}
+
+func (swallowInfo) Name() string           { return "" }
+func (swallowInfo) Size() int64            { return 0 }
+func (swallowInfo) Mode() os.FileMode      { return 0o600 }
+func (swallowInfo) ModTime() time.Time     { return time.Time{} }
+func (swallowInfo) IsDir() bool            { return false }
+func (swallowInfo) Sys() any               { return nil }
+func (swallowInfo) DeviceID() vfs.DeviceID { return vfs.DeviceID{} }

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"larder/blockstore"
 	"larder/blockstore/blockstoretest"
@@ -99,6 +102,76 @@ func TestDamagedLogIsNeverATornTail(t *testing.T) {
 	}
 }
 
+// TestDamagedTableEndsWriting: Pebble retries a compaction that meets damage for ever, and stalls writers when too many
+// tables wait for it. We refuse writes instead, and read on.
+func TestDamagedTableEndsWriting(t *testing.T) {
+	ctx := context.Background()
+	d := newDevice(t).(device)
+	batch := func(round int) *blockstore.Batch {
+		var b blockstore.Batch
+		for i := range 500 {
+			b.Set(fmt.Append(nil, "key-", i, "-", round), blockstoretest.Body(uint64(i), 400))
+		}
+		return &b
+	}
+	s := openDevice(t, d)
+	check(t, s.Apply(ctx, batch(0), true))
+	check(t, s.Close())
+	for _, path := range d.find(t, entriesDir, ".sst") {
+		flip(d.mem, path, size(t, d.mem, path)/2, 1)
+	}
+	s = openDevice(t, d)
+	var err error
+	for round := 1; round < 100 && err == nil; round++ {
+		if err = s.Apply(ctx, batch(round), true); err == nil {
+			err = s.flush(s.entries.db)
+		}
+	}
+	if !errors.Is(err, blockstore.ErrReadOnly) || !errors.Is(err, blockstore.ErrCorrupt) {
+		t.Fatalf("writes end with %v, want ErrReadOnly because of ErrCorrupt", err)
+	}
+	if v, err := s.Get(ctx, []byte("key-1-1")); err != nil || !bytes.Equal(v, blockstoretest.Body(1, 400)) {
+		t.Fatalf("Get after it: %d bytes, %v", len(v), err)
+	}
+	check(t, s.Close())
+}
+
+// TestOpenOnAFailingDiskReturns: a disk that fails while the logs are replayed makes Open fail, not wait, and loses nothing.
+func TestOpenOnAFailingDiskReturns(t *testing.T) {
+	d := newDevice(t).(device)
+	s := openDevice(t, d)
+	setEntry(t, s, "a", "1")
+	check(t, s.Put(context.Background(), []byte("fragment"), []byte("body")))
+	killed := d.Copy().(device)
+	check(t, s.Close())
+	for after := range int64(40) {
+		d := killed.Copy().(device)
+		var n atomic.Int64
+		o := d.options(blockstoretest.Options{})
+		o.FS = errorfs.Wrap(d.mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && n.Add(1) > after {
+				return syscall.EIO
+			}
+			return nil
+		}))
+		if s, err := Open(o); err == nil {
+			check(t, s.breaker.err())
+			_ = s.Close()
+		} else if !errors.Is(err, syscall.EIO) {
+			t.Fatalf("write %d fails: %v, want EIO", after, err)
+		}
+		d = d.Copy().(device) // without the locks that a failed Open may have left
+		s := openDevice(t, d)
+		if v, err := s.Get(context.Background(), []byte("a")); err != nil || string(v) != "1" {
+			t.Fatalf("write %d failed: entry is %q, %v", after, v, err)
+		}
+		if v, err := s.Read(context.Background(), nil, []byte("fragment")); err != nil || string(v) != "body" {
+			t.Fatalf("write %d failed: fragment is %q, %v", after, v, err)
+		}
+		check(t, s.Close())
+	}
+}
+
 func TestDiscardEntriesKeepsFragments(t *testing.T) {
 	ctx := context.Background()
 	d := newDevice(t).(device)
@@ -173,6 +246,9 @@ func TestLostIndexIsRebuilt(t *testing.T) {
 			t.Errorf("%s: usage %+v", how, u)
 		}
 		check(t, s.Close())
+		if marked, err := exists(d.mem, d.mem.PathJoin("store", rebuildFile)); marked || err != nil {
+			t.Errorf("%s: the next start would rebuild the index again", how)
+		}
 	}
 }
 

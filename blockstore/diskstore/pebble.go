@@ -25,8 +25,9 @@ const (
 )
 
 // openPebble opens the database in dir, which it creates if need be. Damage found on the way is an error wrapping
-// blockstore.ErrCorrupt. onCorrupt is called, from any goroutine and under Pebble's locks, for damage found in the background.
-func openPebble(fsys vfs.FS, dir string, cache *pebble.Cache, memBytes uint64, log *zap.Logger, onCorrupt func()) (db *pebble.DB, err error) {
+// blockstore.ErrCorrupt. onStuck is called, from any goroutine and under Pebble's locks, when a table cannot be compacted
+// because it is damaged: writes would stall before long.
+func openPebble(fsys vfs.FS, dir string, cache *pebble.Cache, memBytes uint64, log *zap.Logger, onStuck func(error)) (db *pebble.DB, err error) {
 	existed := true
 	if _, err := fsys.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		existed = false
@@ -41,10 +42,14 @@ func openPebble(fsys vfs.FS, dir string, cache *pebble.Cache, memBytes uint64, l
 		WALBytesPerSync:             1 << 20,
 		Logger:                      pebbleLogger{log},
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) { log.Warn("background work of the database failed", zap.Error(err)) },
+			BackgroundError: func(err error) {
+				log.Warn("background work of the database failed", zap.Error(err))
+				if err := pebbleError(err); errors.Is(err, blockstore.ErrCorrupt) {
+					onStuck(err)
+				}
+			},
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
 				log.Error("database file is damaged", zap.String("path", i.Path), zap.Error(i.Details))
-				onCorrupt()
 			},
 		},
 	}

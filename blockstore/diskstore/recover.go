@@ -44,7 +44,24 @@ func (s *Store) recoverFragments() error {
 	for id := range s.index.stats {
 		s.writer.nextID = max(s.writer.nextID, id+1) // an id is never used twice
 	}
-	return s.resume(found)
+	if err := s.resume(found); err != nil {
+		return err
+	}
+	return s.unmarkIndex()
+}
+
+// unmarkIndex removes the mark that had the index rebuilt, now that it is.
+func (s *Store) unmarkIndex() error {
+	marker := s.fs.PathJoin(s.dir, rebuildFile)
+	marked, err := exists(s.fs, marker)
+	if err != nil || !marked || s.stuck.Load() {
+		return err
+	}
+	if err := s.index.change(true, func(*indexChange) error { return nil }); err != nil {
+		return err
+	}
+	s.suspected.Store(false)
+	return s.fs.Remove(marker)
 }
 
 // findSegments lists the segment files in order of id and reads their headers.
@@ -119,6 +136,7 @@ func (s *Store) openIndex(found []foundSegment) (position, error) {
 	if err := s.fs.RemoveAll(dir); err != nil {
 		return position{}, err
 	}
+	s.stuck.Store(false)
 	s.index.total = segmentStat{}
 	if _, err := s.tryIndex(dir, nil); err != nil {
 		return position{}, err
@@ -128,7 +146,7 @@ func (s *Store) openIndex(found []foundSegment) (position, error) {
 
 // tryIndex opens the index as it is. An error wrapping ErrCorrupt means that it must be rebuilt.
 func (s *Store) tryIndex(dir string, found []foundSegment) (from position, err error) {
-	s.index.db, err = openPebble(&breakerFS{s.fs, s.breaker}, dir, s.cache, indexMemBytes, s.log.Named("index"), s.countCorrupt)
+	s.index.db, err = openPebble(&breakerFS{s.fs, s.breaker}, dir, s.cache, indexMemBytes, s.log.Named("index"), s.indexStuck)
 	if err != nil {
 		return position{}, err
 	}
@@ -148,6 +166,9 @@ func (s *Store) tryIndex(dir string, found []foundSegment) (from position, err e
 		if !files[id] && !st.Deleted {
 			return position{}, fmt.Errorf("segment %d is lost: %w", id, blockstore.ErrCorrupt)
 		}
+	}
+	if s.stuck.Load() {
+		return position{}, fmt.Errorf("table cannot be compacted: %w", blockstore.ErrCorrupt)
 	}
 	return from, nil
 }

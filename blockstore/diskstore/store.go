@@ -3,10 +3,11 @@
 // Fragments are records in append-only segment files, written by their callers in parallel and synced in groups; an index in
 // Pebble says where each is. Entries are a second Pebble database, whose log is synced before an answer. Everything has a
 // checksum. The index is never trusted alone: it is replayed from the segments after a crash and rebuilt from them
-// when it is lost. The entries' database cannot be rebuilt, so damage to it fails Open (ErrCorrupt): the node then comes back as a new
-// incarnation, after DiscardEntries, which keeps the fragments.
+// when it is lost. The entries' database cannot be rebuilt, so damage to it fails Open (ErrCorrupt): the node then comes
+// back as a new incarnation, after DiscardEntries, which keeps the fragments.
 //
-// After a failed write or sync nothing more is written (ErrReadOnly) and reads go on; a full disk refuses the one Put. docs/notes/blockstore.md has the formats with field widths, the reasons and the alternatives.
+// After a failed write or sync nothing more is written (ErrReadOnly) and reads go on; a full disk refuses the one Put.
+// docs/notes/blockstore.md has the formats with field widths, the reasons and the alternatives.
 //
 // Left to others: what the bytes mean, repair, scrubbing in the large (Read checks one fragment), and when to call Empty.
 package diskstore
@@ -71,6 +72,7 @@ type Store struct {
 
 	corrupt   atomic.Int64 // fragments and entries found corrupt
 	suspected atomic.Bool  // rebuildFile was written
+	stuck     atomic.Bool  // while Open runs: the index has a table that cannot be compacted
 	stop      chan struct{}
 	kept      chan struct{} // closed when keep has ended
 }
@@ -83,10 +85,16 @@ var _ blockstore.Store = (*Store)(nil)
 func Open(o Options) (*Store, error) {
 	s := newStore(o)
 	if err := s.open(); err != nil {
+		if cause := s.breaker.err(); cause != nil {
+			err = cause // what came after it is no sign of damage
+		}
 		s.breaker.close()
 		return nil, errors.Join(fmt.Errorf("diskstore: open %s: %w", o.Dir, err), s.release())
 	}
 	s.breaker.opening.Store(false)
+	if s.stuck.Load() {
+		s.breaker.trip("compact fragment index", blockstore.ErrCorrupt) // found too late for this start to rebuild it
+	}
 	go s.writer.run() // awaited by Close
 	go s.keep()       // awaited by Close
 	return s, nil
@@ -159,7 +167,7 @@ func (s *Store) openEntries() (err error) {
 	}
 	bfs := &breakerFS{s.fs, s.breaker}
 	dir := s.fs.PathJoin(s.dir, entriesDir)
-	if s.entries.db, err = openPebble(bfs, dir, s.cache, entriesMemBytes, s.log.Named("entries"), s.countCorrupt); err != nil {
+	if s.entries.db, err = openPebble(bfs, dir, s.cache, entriesMemBytes, s.log.Named("entries"), s.entriesStuck); err != nil {
 		return fmt.Errorf("entries: %w", err)
 	}
 	if err := s.entries.load(); err != nil {
@@ -235,13 +243,27 @@ func (s *Store) Close() error {
 	var err error
 	if !s.breaker.tripped() {
 		// With nothing left in their logs the databases open fast, and every byte of them is covered by a table's checksum.
-		err = errors.Join(s.entries.db.Flush(), s.index.db.Flush(), s.tide.sync())
+		err = errors.Join(s.flush(s.entries.db), s.flush(s.index.db), s.tide.sync())
 	}
 	s.breaker.close()
 	if err = errors.Join(err, s.release()); err != nil {
 		return fmt.Errorf("diskstore: close: %w", err)
 	}
 	return nil
+}
+
+// flush writes the memtables of db into tables. It gives up when the disk does.
+func (s *Store) flush(db *pebble.DB) error {
+	done, err := db.AsyncFlush()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-s.breaker.broken:
+		return s.breaker.err()
+	}
 }
 
 // release closes all that is open.
@@ -310,6 +332,27 @@ func (s *Store) suspectIndex(err error) {
 	if err != nil {
 		s.log.Warn("could not note that the index is damaged", zap.Error(err))
 	}
+}
+
+// entriesStuck and indexStuck end writing when a database has a table that it cannot rewrite. The next start rebuilds the
+// index; the entries can only be discarded.
+func (s *Store) entriesStuck(err error) {
+	if !s.breaker.tripped() {
+		s.countCorrupt()
+	}
+	s.breaker.trip("compact entries", err)
+}
+
+func (s *Store) indexStuck(err error) {
+	if !s.breaker.tripped() {
+		s.countCorrupt()
+	}
+	s.suspectIndex(err)
+	if s.breaker.opening.Load() {
+		s.stuck.Store(true)
+		return
+	}
+	s.breaker.trip("compact fragment index", err)
 }
 
 func exists(fsys vfs.FS, path string) (bool, error) {
