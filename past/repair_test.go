@@ -161,7 +161,9 @@ func TestRepairConverges(t *testing.T) {
 		m := &repairModel{rnd: rnd, r: []Redundancy{{1, 2}, {1, 1}, {2, 2}, {4, 2}, {8, 2}}[rnd.Intn(5)], nodes: 1 + rnd.Intn(12)}
 		for i := range m.nodes {
 			h := Holding{Node: node(i + 1), Known: true}
-			h.Live = Indexes(rnd.Uint64()) & Indexes(rnd.Uint64()) & Indexes(rnd.Uint64()) & Below(m.r.Total())
+			sparse := rnd.Uint64()
+			sparse &= rnd.Uint64()
+			h.Live = Indexes(sparse&rnd.Uint64()) & Below(m.r.Total())
 			h.Trashed = Indexes(rnd.Uint64()) & Below(m.r.Total()) &^ h.Live
 			m.held, m.up = append(m.held, h), append(m.up, true)
 		}

@@ -61,6 +61,7 @@ type Blocks struct {
 	stopping   chan struct{} // closed by Run when background puts have had their time
 	reclaims   reclaimQueue
 	repair     repairer
+	mending    chan struct{} // capacity 1: a token is in it while an own fragment is mended
 	stats      counters
 }
 
@@ -85,6 +86,7 @@ func New(cfg Config) *Blocks {
 	b.self = b.ring.Self()
 	b.members.known = map[pastry.NodeID]*member{}
 	b.stopping = make(chan struct{})
+	b.mending = make(chan struct{}, 1)
 	b.reclaims.wake = make(chan struct{}, 1)
 	b.repair.init()
 	b.stats.liedBy = map[pastry.NodeID]int64{}

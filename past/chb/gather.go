@@ -76,7 +76,7 @@ func (v *verdicts) count(err error) {
 func (v *verdicts) err(b *Blocks, id past.BlockID, some bool) error {
 	kind := past.ErrNotFound
 	switch {
-	case v.silent > 0 || b.members.anyLost():
+	case v.silent > 0 || b.members.anyLost(b.ring):
 		kind = past.ErrUnavailable
 	case some || v.damaged > 0:
 		kind = past.ErrDamaged

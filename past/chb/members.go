@@ -29,8 +29,12 @@ const membersMax = 1 << 16
 // rememberLost is how long a dead node makes "not found" mean "perhaps on the dead node".
 const rememberLost = 24 * time.Hour
 
-// fullPause is how long a node that refused a fragment is not offered others by repair.
-const fullPause = time.Minute
+// fullPause is how long a node that refused a fragment is not offered others by repair, lostPause one that took a fragment and then could
+// not show it.
+const (
+	fullPause = time.Minute
+	lostPause = time.Hour
+)
 
 func (m *members) seen(found []past.Candidate) {
 	m.mu.Lock()
@@ -68,11 +72,12 @@ func (m *members) isSilent(id pastry.NodeID) bool {
 	return k != nil && !k.silentSince.IsZero()
 }
 
-func (m *members) refused(id pastry.NodeID, now time.Time) {
+// refused notes that repair should offer nothing to a node for a while.
+func (m *members) refused(id pastry.NodeID, until time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if k := m.known[id]; k != nil {
-		k.fullUntil = now.Add(fullPause)
+		k.fullUntil = until
 	}
 }
 
@@ -157,11 +162,11 @@ func (m *members) reckon(key pastry.Key, found []past.Candidate, now time.Time, 
 const leafSetFull = 16
 
 // anyLost reports whether a node that may have held something is dead, given up or not.
-func (m *members) anyLost() bool {
+func (m *members) anyLost(ring rpc.Ring) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, k := range m.known {
-		if !k.lostSince.IsZero() {
+	for id := range m.known {
+		if !ring.Reachable(id) {
 			return true
 		}
 	}

@@ -109,7 +109,16 @@ func (m *mender) copy(ctx context.Context, c past.RepairCopy) error {
 	}
 	err = m.b.put(ctx, c.To, m.bl.own.id, v)
 	if errors.Is(err, past.ErrNoSpace) {
-		m.b.members.refused(c.To, m.b.cfg.Now())
+		m.b.members.refused(c.To, m.b.cfg.Now().Add(fullPause))
+	}
+	if err != nil || c.To == m.b.self {
+		return err
+	}
+	shown, err := m.b.shows(ctx, c.To, m.bl, c.Index, v.Data)
+	if err == nil && !shown {
+		m.b.members.refused(c.To, m.b.cfg.Now().Add(lostPause))
+		m.b.blame(c.To, m.bl.own.id, "cannot show what it took")
+		err = past.ErrDamaged
 	}
 	return err
 }
@@ -266,37 +275,43 @@ func (b *Blocks) confirm(ctx context.Context, blocks []*block) (refused map[past
 	return refused
 }
 
-// proofBytes is how much of a fragment its keeper must show before this node trashes its own.
+// proofBytes is how much of a fragment a node must show before it is believed to have it.
 const proofBytes = 64
 
-// proved lets the keeper of own fragment index show some of its bytes, and compares. With replicas any keeper's will do.
-func (b *Blocks) proved(ctx context.Context, bl *block, index int) bool {
+// shows lets a node show some bytes of a fragment, and compares them. Errors: past.ErrUnavailable if it does not answer.
+func (b *Blocks) shows(ctx context.Context, node pastry.NodeID, bl *block, index int, data []byte) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, statPatience)
 	defer cancel()
-	s := stripe.Header{Redundancy: bl.r, Length: bl.length}
-	n := min(proofBytes, s.ShardLen())
-	from := rand.IntN(s.ShardLen() - n + 1)
-	ref := past.StripeRef{ID: bl.own.id, Redundancy: bl.r}
-	want := make([]byte, n)
-	if b.shelf.readAt(ctx, keyOf(bl.own.id, index), want, rangeOf(ref, index, from, from+n).Offset) != nil {
+	n := min(proofBytes, len(data))
+	from := rand.IntN(len(data) - n + 1)
+	ask := rangeOf(past.StripeRef{ID: bl.own.id, Redundancy: bl.r}, index, from, from+n)
+	ask.Any = false
+	_, got, err := b.fetch(ctx, node, ask, nil)
+	if errors.Is(err, past.ErrNotFound) || errors.Is(err, past.ErrDamaged) {
+		return false, nil
+	}
+	return err == nil && bytes.Equal(got, data[from:from+n]), err
+}
+
+// proved lets the keeper of own fragment index show some of its bytes. Of replicas any keeper's are the same.
+func (b *Blocks) proved(ctx context.Context, bl *block, index int) bool {
+	v, err := b.shelf.read(ctx, nil, keyOf(bl.own.id, index))
+	if err != nil {
+		b.mendSoon(keyOf(bl.own.id, index))
 		return false
 	}
-	for _, k := range bl.plan.Keepers {
-		if k.Index != index && (bl.r.Data > 1 || slices.ContainsFunc(bl.plan.Keepers, func(k past.RepairKeeper) bool { return k.Index == index })) {
-			continue
-		}
-		ask := rangeOf(ref, k.Index, from, from+n)
-		ask.Any = false
-		_, got, err := b.fetch(ctx, k.Node, ask, nil)
-		if err != nil {
-			return false
-		}
-		if !bytes.Equal(got, want) {
-			if k.Node == b.self {
-				return false
-			}
+	keepers := slices.Clone(bl.plan.Keepers)
+	if same := slices.IndexFunc(keepers, func(k past.RepairKeeper) bool { return k.Index == index }); same >= 0 {
+		keepers = keepers[same : same+1]
+	} else if bl.r.Data > 1 {
+		return false
+	}
+	for _, k := range keepers {
+		shown, err := b.shows(ctx, k.Node, bl, k.Index, v.Data)
+		if err == nil && !shown {
 			b.blame(k.Node, bl.own.id, "keeper cannot show its fragment")
-			b.verify(ctx, bl.own.id)
+		}
+		if err != nil || !shown {
 			return false
 		}
 	}
@@ -338,12 +353,21 @@ func (b *Blocks) mendOwn(ctx context.Context) {
 			b.log.Warn("corrupt fragment not mended yet", zap.Stringer("block", key.id()), zap.Int("index", key.index()), zap.Error(err))
 			continue
 		}
-		b.stats.mended.Add(1)
 		b.log.Info("corrupt fragment mended", zap.Stringer("block", key.id()), zap.Int("index", key.index()))
 	}
 }
 
+// mend replaces one own corrupt fragment. It does nothing if somebody has done so meanwhile.
 func (b *Blocks) mend(ctx context.Context, key storeKey) error {
+	select {
+	case b.mending <- struct{}{}:
+		defer func() { <-b.mending }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !b.shelf.isCorrupt(key) {
+		return nil
+	}
 	c, err := b.around(ctx, key.id().Key())
 	if err != nil {
 		return err
@@ -370,5 +394,9 @@ func (b *Blocks) mend(ctx context.Context, key storeKey) error {
 	if err != nil {
 		return err
 	}
-	return b.shelf.replace(ctx, f)
+	if err := b.shelf.replace(ctx, f); err != nil {
+		return err
+	}
+	b.stats.mended.Add(1)
+	return nil
 }

@@ -185,6 +185,9 @@ type schedule struct {
 func (s *schedule) next(ctx context.Context) time.Duration {
 	b, now := s.b, s.b.cfg.Now()
 	ids, changed := b.repair.take(now)
+	if changed {
+		_, _ = b.around(ctx, b.self) // remembers who is there: when one goes soon, he was
+	}
 	if b.members.look(b.ring, now) || changed {
 		b.repair.hurry(now)
 		if s.changedAt.IsZero() {

@@ -51,7 +51,6 @@ func (b *Blocks) scrub(ctx context.Context, bytesPerSecond int64) (report ScrubR
 				b.mendSoon(k.key)
 				if b.mend(ctx, k.key) == nil {
 					report.Mended++
-					b.stats.mended.Add(1)
 				}
 			case err != nil && !errors.Is(err, past.ErrNotFound): // not found: emptied meanwhile
 				return report, fmt.Errorf("chb: scrub: %w", err)

@@ -2,6 +2,7 @@ package chb
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -56,7 +57,8 @@ type testNode struct {
 	stop func()
 
 	// guarded by world.mu
-	capacity int64
+	capacity int64                  // as the ring says
+	room     int64                  // of the disk, if it is not that
 	up       bool                   // its process runs
 	hidden   bool                   // the ring does not list it, though it answers
 	hung     bool                   // it takes streams and never answers
@@ -71,8 +73,11 @@ func newWorld(t testing.TB) *world {
 }
 
 // add starts a new node with room for capacity bytes.
-func (w *world) add(capacity int64) *testNode {
-	n := &testNode{w: w, disk: new(memstore.Disk), capacity: capacity, cut: map[pastry.NodeID]bool{}, opened: map[wire.Kind]int{}}
+func (w *world) add(capacity int64) *testNode { return w.addFull(capacity, 0) }
+
+// addFull starts a new node that says it has room for capacity bytes, but has it for room.
+func (w *world) addFull(capacity, room int64) *testNode {
+	n := &testNode{w: w, disk: new(memstore.Disk), capacity: capacity, room: room, cut: map[pastry.NodeID]bool{}, opened: map[wire.Kind]int{}}
 	sum := blake3.Sum256(binary.BigEndian.AppendUint64(nil, uint64(len(w.order))))
 	n.id = pastry.NodeID(sum[:16])
 	w.mu.Lock()
@@ -92,7 +97,7 @@ func (w *world) addMany(n int) []*testNode {
 
 // start runs the node's process on its disk. wrap, if not nil, stands between it and the disk.
 func (n *testNode) start(wrap func(blockstore.Store) blockstore.Store) {
-	n.store = memstore.New(memstore.Options{Disk: n.disk, CapacityBytes: min(n.capacity, 1<<40)})
+	n.store = memstore.New(memstore.Options{Disk: n.disk, CapacityBytes: cmp.Or(n.room, n.capacity)})
 	if wrap != nil {
 		n.store = wrap(n.store)
 	}
