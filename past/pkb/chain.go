@@ -73,7 +73,7 @@ func (m *Members) handleLineage(ctx context.Context, _ overlaywire.Peer, req rpc
 	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	return &lineageAnswer{Known: len(p.m.Lineage.Genesis.Members) > 0, Lineage: p.m.Lineage, Epoch: p.m.Epoch, Active: p.m.Active && !p.m.Fenced}, nil, nil
+	return &lineageAnswer{Known: len(p.m.Lineage.Genesis.Members) > 0, Lineage: p.m.Lineage, Epoch: p.m.Epoch, Active: p.m.Active && !p.m.Fenced && p.confirmed()}, nil, nil
 }
 
 // handleGenesis turns this disk into an active member of a partition's first configuration, once the record that made it is
@@ -146,6 +146,9 @@ func (m *Members) vote(ctx context.Context, l *register.Lineage, step func(*part
 		a.standing = standing{Status: register.StatusMoved, Lineage: &p.m.Lineage}
 		return &a, nil, nil
 	}
+	if !p.confirmed() {
+		return nil, nil, errUnconfirmed
+	}
 	var ok bool
 	if a.Slot, ok = step(p); !ok {
 		a.Refused = true
@@ -172,6 +175,9 @@ func (m *Members) handleFence(ctx context.Context, _ overlaywire.Peer, req rpc.R
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !p.confirmed() {
+		return nil, nil, errUnconfirmed
+	}
 	a := fenceAnswer{Done: p.m.Fence(q.Lineage.Epoch() - 1)}
 	if a.Done {
 		err = m.save(ctx, p)
@@ -194,6 +200,9 @@ func (m *Members) handleEnter(ctx context.Context, _ overlaywire.Peer, req rpc.R
 	defer p.mu.RUnlock()
 	return &fenceAnswer{Done: p.m.Active && !p.m.Fenced && p.m.Epoch >= q.Lineage.Epoch()}, nil, nil
 }
+
+// errUnconfirmed says that fellow members have not confirmed this start yet.
+var errUnconfirmed = fmt.Errorf("past/pkb: start not confirmed by fellow members: %w", past.ErrUnavailable)
 
 const (
 	pullBytesMax  = 1 << 20
@@ -245,6 +254,10 @@ func (m *Members) enter(p *partition) {
 // enterOnce tries once to pull from a majority of the epoch before and to turn active.
 func (m *Members) enterOnce(p *partition) (done bool, rows int, err error) {
 	p.mu.Lock()
+	if !p.confirmed() {
+		p.mu.Unlock()
+		return false, 0, errUnconfirmed
+	}
 	e := p.m.Entrance(m.self.Member)
 	if e == nil {
 		p.mu.Unlock()
@@ -279,6 +292,7 @@ func (m *Members) enterOnce(p *partition) (done bool, rows int, err error) {
 			return false, 0, errors.New("past/pkb: the partition moved on meanwhile")
 		}
 		p.m.Enter(e)
+		p.greeting = nil
 		return true, rows, m.save(m.ctx, p)
 	}
 	return false, 0, err
@@ -315,6 +329,9 @@ func (in *intake) pull(from register.MemberID, epoch uint64) (register.FrozenHea
 			return a.Head, err
 		case a.Status != register.StatusReady:
 			return a.Head, fmt.Errorf("past/pkb: pull from %v: not frozen", from.Node)
+		}
+		if err := in.m.greeter.learn(in.m.ctx, a.Boots); err != nil {
+			return a.Head, err
 		}
 		var b blockstore.Batch
 		for _, row := range a.Rows {
@@ -390,6 +407,7 @@ func (m *Members) handlePull(ctx context.Context, _ overlaywire.Peer, req rpc.Re
 	p := m.partition(q.Partition)
 	p.mu.RLock()
 	head, frozen := p.m.HeadOf(q.Epoch)
+	frozen = frozen && p.confirmed()
 	p.mu.RUnlock()
 	a := pullAnswer{Head: head}
 	if !frozen {
@@ -398,7 +416,9 @@ func (m *Members) handlePull(ctx context.Context, _ overlaywire.Peer, req rpc.Re
 	}
 	lower := rowKey(tagGroup, p.id, q.Epoch, "")
 	upper := after(lower)
-	if q.After != "" {
+	if q.After == "" {
+		a.Boots = m.greeter.memory()
+	} else {
 		lower = append(rowKey(tagGroup, p.id, q.Epoch, q.After), 0)
 	}
 	size := 0

@@ -30,11 +30,12 @@ type Members struct {
 	log     *zap.Logger
 	now     func() time.Time
 	genesis GenesisCheck
+	greeter *greeter
 
 	mu         sync.Mutex // guards partitions; taken before a partition's own lock, never while holding one
 	partitions map[register.PartitionID]*partition
 
-	entering sync.WaitGroup // one for each goroutine of enter
+	entering sync.WaitGroup // one for each goroutine of enter, and one for greet
 	ctx      context.Context
 	stop     context.CancelFunc
 }
@@ -51,7 +52,8 @@ type partition struct {
 	m  register.Member // durable before mu is released
 	// groups are locks by group name, held from reading a row until it is synced.
 	groups   [256]sync.Mutex
-	entering bool // an enter goroutine runs; guarded by mu
+	entering bool               // an enter goroutine runs; guarded by mu
+	greeting *register.Greeting // nil if nothing of the partition is older than this run; guarded by mu
 }
 
 var groupSeed = maphash.MakeSeed()
@@ -78,12 +80,18 @@ func NewMembers(cfg MembersConfig) (*Members, error) {
 	m := &Members{self: cfg.Self, peers: cfg.Peers, store: cfg.Store, genesis: cfg.Genesis, damage: cfg.Damaged, log: cfg.Log.Named("members"), now: cfg.Now,
 		partitions: map[register.PartitionID]*partition{}}
 	m.ctx, m.stop = context.WithCancel(context.Background())
-	var bad error
-	err := cfg.Store.Scan(m.ctx, []byte{tagMember}, []byte{tagMember + 1}, func(key, value []byte) bool {
+	var bad, err error
+	if m.greeter, err = newGreeter(m.ctx, cfg.Store, cfg.Self); err != nil {
+		return nil, err
+	}
+	err = cfg.Store.Scan(m.ctx, []byte{tagMember}, []byte{tagMember + 1}, func(key, value []byte) bool {
 		p := &partition{id: register.PartitionID(key[1:])}
 		if bad = wire.Unmarshal(value, &p.m); bad != nil {
 			bad = fmt.Errorf("%w: partition %v: %w", blockstore.ErrCorrupt, p.id, bad)
 			return false
+		}
+		if c := p.m.Configuration(); c != nil && p.m.Active {
+			p.greeting = register.NewGreeting(c, cfg.Self.Member, m.greeter.boot)
 		}
 		m.partitions[p.id] = p
 		return true
@@ -100,20 +108,27 @@ func NewMembers(cfg MembersConfig) (*Members, error) {
 		wire.KindChosen: {gateway, m.handleChosen}, wire.KindScan: {any, m.handleScan}, wire.KindLineage: {any, m.handleLineage},
 		wire.KindGenesis: {gateway, m.handleGenesis}, wire.KindSlot: {gateway, m.handleSlot}, wire.KindVote: {gateway, m.handleVote},
 		wire.KindFence: {gateway, m.handleFence}, wire.KindEnter: {gateway, m.handleEnter}, wire.KindPull: {any, m.handlePull},
-		wire.KindForget: {gateway, m.handleForget},
+		wire.KindForget: {gateway, m.handleForget}, wire.KindGreet: {any, m.handleGreet},
 	} {
 		cfg.Peers.Handle(kind, h.role, h.f)
 	}
 	return m, nil
 }
 
-// Resume goes on with what a stop interrupted: partitions that were being entered.
+// Resume begins to greet fellow members, without which nothing from before this start is answered, and goes on with what a stop
+// interrupted: partitions that were being entered. The overlay is running by then.
 func (m *Members) Resume() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, p := range m.partitions {
+	m.entering.Go(m.greet)
+	for _, p := range m.all() {
 		m.startEnter(p)
 	}
+}
+
+// all returns every partition that this disk has heard of.
+func (m *Members) all() []*partition {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.partitions))
 }
 
 // Close ends background work and waits for it.
@@ -159,6 +174,9 @@ func (m *Members) check(p *partition, s scope) standing {
 		return standing{Status: register.StatusUnknown}
 	}
 	st := standing{Status: p.m.Check(s.Epoch, m.self.Member)}
+	if st.Status == register.StatusReady && !p.confirmed() {
+		st.Status = register.StatusNotActive
+	}
 	if st.Status != register.StatusReady && p.m.Lineage.Epoch() > s.Epoch {
 		st.Lineage = &p.m.Lineage
 	}
@@ -387,10 +405,7 @@ func (m *Members) markChosen(ctx context.Context, p *partition, epoch uint64, ma
 
 // Scrub reads every row of every partition, so that what rots where nobody looks is found. It returns how many it read.
 func (m *Members) Scrub(ctx context.Context) (rows int, err error) {
-	m.mu.Lock()
-	partitions := slices.Collect(maps.Values(m.partitions))
-	m.mu.Unlock()
-	for _, p := range partitions {
+	for _, p := range m.all() {
 		p.mu.RLock()
 		epoch := p.m.Epoch
 		p.mu.RUnlock()
@@ -406,12 +421,10 @@ func (m *Members) Scrub(ctx context.Context) (rows int, err error) {
 
 // Partitions returns the state of every partition that this disk has heard of.
 func (m *Members) Partitions() map[register.PartitionID]register.Member {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	out := make(map[register.PartitionID]register.Member, len(m.partitions))
-	for id, p := range m.partitions {
+	out := map[register.PartitionID]register.Member{}
+	for _, p := range m.all() {
 		p.mu.RLock()
-		out[id] = p.m
+		out[p.id] = p.m
 		p.mu.RUnlock()
 	}
 	return out

@@ -160,6 +160,8 @@ type pullAnswer struct {
 	Head register.FrozenHead `cbor:"3,keyasint"`
 	Rows []pullRow           `cbor:"4,keyasint,omitempty"`
 	More bool                `cbor:"5,keyasint,omitempty"`
+	// Boots comes with the first page: newcomers remember what those before them did.
+	Boots *register.Boots `cbor:"6,keyasint,omitempty"`
 }
 
 type pullRow struct {
