@@ -202,11 +202,13 @@ func TestSimultaneousConnectsEndWithOneInUse(t *testing.T) {
 
 func TestRestartedPeerIsReachedAtOnce(t *testing.T) {
 	w := newWorld(t)
-	a := w.start(w.member(storage, time.Now()))
-	id := w.member(storage, time.Now())
-	b := w.start(id)
+	first, id := w.member(storage, time.Now()), w.member(storage, time.Now())
+	if first.NodeID().Compare(id.NodeID()) > 0 {
+		first, id = id, first // a's connection would win, were the two made at the same time
+	}
+	a, b := w.start(first), w.start(id)
 	ctx := ctxFor(t)
-	if _, err := ask(ctx, b, a.Self(), []byte("1")); err != nil {
+	if _, err := ask(ctx, a, b.Self(), []byte("1")); err != nil {
 		t.Fatal(err)
 	}
 	old := a.linkTo(b.Self().ID)
