@@ -147,6 +147,8 @@ func TestClientFramings(t *testing.T) {
 		"3\r\nabc\r\n0\r\nx-amz-checksum-crc32:v\r\n":             ErrIncompleteBody,
 		"3\r\nabc\r\n0\r\nx-amz-checksum-crc32:v\r\n\r\n\r\n\r\n": ErrChunkFraming,
 		"3\r\nabc\r\n0\r\n\r\nx":                                  ErrChunkFraming,
+		"4\r\nabcd\r\n0\r\n\r\n":                                  ErrIncompleteBody, // more than was declared
+		"2\r\nab\r\n0\r\n\r\n":                                    ErrIncompleteBody,
 		"3\r\nabc0\r\n\r\n":                                       ErrChunkFraming,
 		"1\r\na\r\n2\r\nbc\r\n0\r\n\r\n":                          ErrChunkTooSmall,
 		"3\r\nabc\r\n0\r\nno colon\r\n\r\n":                       ErrTrailer,
