@@ -31,7 +31,9 @@ type Info struct {
 	Version       string        `cbor:"12,keyasint,omitempty" json:"version"`
 	Boot          uint64        `cbor:"13,keyasint" json:"boot"`
 	Blocks        chb.Status    `cbor:"14,keyasint" json:"blocks"`
-	Address       string        `cbor:"-" json:"address"`
+	// Membership is the fingerprint of the leaf set that Blocks was last told of (Fingerprint).
+	Membership uint64 `cbor:"15,keyasint" json:"-"`
+	Address    string `cbor:"-" json:"address"`
 }
 
 func (i *Info) candidate() past.Candidate {
@@ -62,7 +64,7 @@ func (n *Node) info() Info {
 	u := n.cfg.Store.Usage()
 	i := Info{
 		ID: id.NodeID(), Roles: id.Node.Roles, CapacityBytes: n.cfg.CapacityBytes, UsedBytes: u.DiskBytes, FreeBytes: u.FreeBytes, Zone: n.cfg.Zone, Host: n.cfg.Host,
-		Incarnation: n.memory.incarnation, S3: n.cfg.S3, Admin: n.cfg.Admin, Version: n.cfg.Version, Boot: n.memory.boot, Blocks: n.blocks.Status(),
+		Incarnation: n.memory.incarnation, S3: n.cfg.S3, Admin: n.cfg.Admin, Version: n.cfg.Version, Boot: n.memory.boot, Membership: n.told.Load(), Blocks: n.blocks.Status(),
 		Address: addressOf(n.cfg.Overlay.Self()),
 	}
 	copy(i.PublicKey[:], id.PublicKey())
@@ -156,6 +158,7 @@ func (n *Node) introduce(ctx context.Context) {
 		asked.Wait()
 		if moved {
 			n.blocks.MembershipChanged()
+			n.told.Store(fingerprint(n.ring.Self(), leafs))
 			if n.cfg.Remember != nil {
 				n.cfg.Remember(leafs)
 			}

@@ -56,6 +56,7 @@ type Node struct {
 	registers atomic.Pointer[pkb.Registers]
 	ready     chan struct{} // closed once the node is in the ring and knows the system partition
 
+	told    atomic.Uint64             // fingerprint of the leaf set that blocks was last told of
 	damaged chan register.PartitionID // capacity 1: further reports add nothing
 }
 
