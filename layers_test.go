@@ -99,9 +99,11 @@ var lattice = []room{
 		why: "the admin API looks at a node from outside; nothing that it looks at may need it"},
 	{path: "cmd/larder", imports: append([]string{"admin"}, wiring...),
 		why: "cmd has flags, wiring and signals; logic that others could want belongs below it"},
-	{path: "integration",
+	{path: "integration/cluster",
 		why: "integration tests see what users see: processes, sockets and files. A package imported there would be tested twice and its process never"},
-	{path: "integration/linearizability", imports: []string{"integration"},
+	{path: "integration", imports: []string{"integration/cluster"},
+		why: "integration tests see what users see: processes, sockets and files. A package imported there would be tested twice and its process never"},
+	{path: "integration/linearizability", imports: []string{"integration/cluster"},
 		why: "integration tests see what users see: processes, sockets and files. A package imported there would be tested twice and its process never"},
 }
 
