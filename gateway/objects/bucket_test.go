@@ -41,6 +41,7 @@ func TestADeletedBucketIsNotItsSuccessor(t *testing.T) {
 	b, s := one(t, pasttest.Options{})
 	other := b.store()
 	put(t, other, "key", data(1, 100_000)) // other remembers the first bucket
+	old := must(s.bucket(ctx, "bucket"))
 	b.must(nil, s.Delete(ctx, "bucket", "key", nil))
 	id := createUpload(t, s, "upload")
 	_, err := s.PutPart(ctx, "bucket", "upload", id, 1, input(data(2, 100_000)))
@@ -54,9 +55,16 @@ func TestADeletedBucketIsNotItsSuccessor(t *testing.T) {
 		t.Errorf("list a deleted bucket: %v", err)
 	}
 	b.wantNoWaste(s, other)
-	third := b.store()
+	third, fourth := b.store(), b.store()
+	fourth.buckets = cache[*bucket]{keep: time.Hour}
+	fourth.buckets.put("bucket", old) // it has slept through all of this
 	b.must(third.CreateBucket(ctx, gateway.Bucket{Name: "bucket"}))
 	put(t, third, "key", []byte("new"))
+	if _, err := fourth.Put(ctx, "bucket", "key", input(data(4, 100_000))); !errors.Is(err, gateway.ErrNoSuchBucket) {
+		t.Errorf("put with claims of a deleted bucket: %v", err)
+	}
+	b.wantNoWaste(fourth)
+	wantObject(t, fourth, "key", []byte("new"))
 	wantObject(t, s, "key", []byte("new"))
 	for r := range b.past.Registers() {
 		if r.Bucket == past.SystemBucket && r.Key != "bucket/bucket" {
@@ -134,6 +142,9 @@ func TestAGatewayDiesInDeleteBucket(t *testing.T) {
 					b.must(nil, s.SweepSystem(ctx))
 					if left := b.past.Registers(); len(left) != 0 {
 						t.Errorf("died at call %d, after its effect %v: registers are left: %v", at, after, left)
+					}
+					if n := b.past.Partitions(); n != 0 {
+						t.Errorf("died at call %d, after its effect %v: %d partitions are kept", at, after, n)
 					}
 					b.must(s.CreateBucket(ctx, gateway.Bucket{Name: "bucket"}))
 				})

@@ -142,7 +142,7 @@ func TestAPutThatFailsLeavesNothing(t *testing.T) {
 	kept := data(6, 100)
 	put(t, s, "key", kept)
 	bad := errors.New("bad")
-	body := data(7, 2*past.StripeMax+3)
+	body := data(7, past.StripeMax+300)
 	for name, change := range map[string]func(in *gateway.PutInput){
 		"the client goes": func(in *gateway.PutInput) {
 			in.Body = io.MultiReader(bytes.NewReader(body[:past.StripeMax+9]), iotest.ErrReader(bad))

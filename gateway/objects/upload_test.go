@@ -118,7 +118,10 @@ func TestAbortLeavesNothing(t *testing.T) {
 // TestLargeUpload has as many parts as S3 allows; they are tiny but for what MinPart demands, since pasttest discards full stripes.
 func TestLargeUpload(t *testing.T) {
 	b, s := one(t, pasttest.Options{Discard: true})
-	const parts = 10_000
+	parts := 10_000
+	if testing.Short() {
+		parts = 1_500
+	}
 	id := createUpload(t, s, "key")
 	u := upload{must(s.bucket(ctx, "bucket")), "key", id}
 	first, err := s.PutPart(ctx, "bucket", "key", id, 1, gateway.PutInput{Body: zeros(8 << 20), Size: 8 << 20, Digest: newMD5()})
@@ -138,12 +141,12 @@ func TestLargeUpload(t *testing.T) {
 		b.must(nil, err)
 		in.Parts = append(in.Parts, gateway.CompletedPart{Number: n, ETag: first.ETag})
 	}
-	list, more, err := s.ListParts(ctx, "bucket", "key", id, 4321, 1000)
-	if err != nil || !more || len(list) != 1000 || list[0].Number != 4322 || list[999].Number != 5321 {
+	list, more, err := s.ListParts(ctx, "bucket", "key", id, 321, 1000)
+	if err != nil || !more || len(list) != 1000 || list[0].Number != 322 || list[999].Number != 1321 {
 		t.Fatalf("list parts: %d, %v, %v", len(list), more, err)
 	}
 	o, err := s.Complete(ctx, "bucket", "key", id, in)
-	if err != nil || o.Size != parts*8<<20 || o.PartsCount != parts {
+	if err != nil || o.Size != int64(parts)*8<<20 || o.PartsCount != parts {
 		t.Fatalf("complete: %+v, %v", o, err)
 	}
 	quiet(s)
@@ -157,7 +160,7 @@ func TestLargeUpload(t *testing.T) {
 	}
 	opened, err := b.store().Open(ctx, "bucket", "key")
 	b.must(opened, err)
-	if p, off, ok := opened.Part(parts); !ok || off != (parts-1)*8<<20 || p.Size != 8<<20 {
+	if p, off, ok := opened.Part(parts); !ok || off != int64(parts-1)*8<<20 || p.Size != 8<<20 {
 		t.Errorf("the last part: %+v at %d, %v", p, off, ok)
 	}
 	rec := b.past.Registers()[u.bucket.register(past.SpaceHead, "key", "")]
@@ -214,6 +217,11 @@ func TestListUploadsSeeksPastParts(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("pages of %d: %v, want %v", limit, got, want)
 		}
+	}
+	scanned = 0
+	b.must(s.ListUploads(ctx, "bucket", gateway.UploadQuery{Max: 10}))
+	if scanned > 4 {
+		t.Errorf("four uploads of two keys took %d scans", scanned)
 	}
 	scanned = 0
 	page, err := s.ListUploads(ctx, "bucket", gateway.UploadQuery{Max: 10, Delimiter: "/"})
@@ -469,6 +477,7 @@ func TestTwoCompletesAtOnce(t *testing.T) {
 			var otherErr error
 			reached := b.at(at, func() {
 				_, otherErr = other.Complete(ctx, "bucket", "key", id, in)
+				quiet(other)
 				if between { // replaced at once, by a put that is acknowledged: it must stay
 					put(t, other, "key", []byte("newest"))
 				}
@@ -489,6 +498,129 @@ func TestTwoCompletesAtOnce(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAPartThawsAnUpload has a gateway die right after it froze the upload: parts may still be put, and count.
+func TestAPartThawsAnUpload(t *testing.T) {
+	b, s := one(t, pasttest.Options{})
+	older, newer := data(1, 20_000), data(2, 30_000)
+	id := uploaded(t, s, "key", older)
+	dying, _ := b.mortal(4, false) // reads and opens the bucket, freezes, dies at the parts
+	dying.Complete(ctx, "bucket", "key", id, named(older))
+	if v, err := s.readUpload(ctx, upload{must(s.bucket(ctx, "bucket")), "key", id}); err != nil || v.State != stateFrozen {
+		t.Fatalf("upload in state %d, %v", v.State, err)
+	}
+	_, err := s.PutPart(ctx, "bucket", "key", id, 1, input(newer))
+	b.must(nil, err)
+	completeAgain(t, s, id, named(newer))
+	wantObject(t, s, "key", newer)
+	b.wantNoWaste(s)
+}
+
+// TestAPartThatComesTooLateIsTakenBack has an attempt decide on the object just before a part is written, and die. The part is
+// refused, and the one that it replaced counts when the upload is completed after all.
+func TestAPartThatComesTooLateIsTakenBack(t *testing.T) {
+	b, s := one(t, pasttest.Options{})
+	body := data(1, 20_000)
+	id := uploaded(t, s, "key", body)
+	var once sync.Once
+	b.past.SetHook(func(_ context.Context, c pasttest.Call) error {
+		if c.Op == pasttest.OpUpdate && c.Register.Sub != "" && c.Register.Sub[:1] == partSub && !c.Done {
+			once.Do(func() {
+				dying := b.over(dieAtPlacing{Past: b.past, dead: new(bool)})
+				dying.Complete(ctx, "bucket", "key", id, named(body))
+			})
+		}
+		return nil
+	})
+	_, err := s.PutPart(ctx, "bucket", "key", id, 1, input(data(2, 30_000)))
+	b.past.SetHook(nil)
+	if !errors.Is(err, gateway.ErrNoSuchUpload) {
+		t.Errorf("part: %v", err)
+	}
+	put(t, s, "key", []byte("between")) // the decided object can no longer be written
+	completeAgain(t, s, id, named(body))
+	wantObject(t, s, "key", body)
+	b.wantNoWaste(s)
+}
+
+// TestAnAttemptIsNotPlacedTwice is the trap of Helped. A helper places the attempt and dies; a put replaces it, and is slow to mark
+// the upload completed; the attempt's own request finds its base gone. If it decided on the same attempt anew, the put would then
+// mark that one, and reclaim bytes that are about to become an object's again.
+func TestAnAttemptIsNotPlacedTwice(t *testing.T) {
+	b, s := tabled(t)
+	body := data(1, 20_000)
+	id := uploaded(t, s, "key", body)
+	place := func(c pasttest.Call) bool {
+		return c.Op == pasttest.OpUpdate && c.Register.Space == past.SpaceHead && c.Register.Bucket != past.SystemBucket && !c.Done
+	}
+	mark := func(c pasttest.Call) bool {
+		return c.Op == pasttest.OpUpdate && c.Register.Space == past.SpaceUpload && !c.Done
+	}
+	type putter struct{}
+	slow, marking, goOn := b.store(), make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	places := 0
+	b.past.SetHook(func(c context.Context, call pasttest.Call) error {
+		switch {
+		case c.Value(putter{}) != nil:
+			if mark(call) {
+				close(marking)
+				<-goOn
+			}
+		case place(call) && places == 0:
+			places++
+			helper := b.over(dieAtPlacing{b.past, new(bool), true})
+			helper.Complete(ctx, "bucket", "key", id, named(body))
+			wantObject(t, s, "key", body)
+			wg.Go(func() {
+				_, err := slow.Put(context.WithValue(ctx, putter{}, true), "bucket", "key", input([]byte("between")))
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			<-marking
+		case place(call) && places == 2: // the first was the helper's own
+			close(goOn)
+			wg.Wait()
+			places++
+		case place(call):
+			places++
+		}
+		return nil
+	})
+	_, err := s.Complete(ctx, "bucket", "key", id, named(body))
+	b.past.SetHook(nil)
+	select {
+	case <-goOn:
+	default:
+		close(goOn)
+		wg.Wait()
+	}
+	b.must(nil, err)
+	b.wantNoLoss(s, slow)
+	wantObject(t, s, "key", []byte("between"))
+}
+
+// dieAtPlacing is the PAST of a gateway that dies when it updates a head, before the effect or after it.
+type dieAtPlacing struct {
+	*pasttest.Past
+	dead  *bool
+	after bool
+}
+
+func (d dieAtPlacing) Update(ctx context.Context, r past.Register, f func(past.Record) (past.Record, error)) ([]past.Record, error) {
+	head := r.Space == past.SpaceHead && r.Bucket != past.SystemBucket
+	if *d.dead || head && !d.after {
+		*d.dead = true
+		return nil, errDead
+	}
+	replaced, err := d.Past.Update(ctx, r, f)
+	if head {
+		*d.dead = true
+		return nil, errDead
+	}
+	return replaced, err
 }
 
 func TestResultsOfUploadsAreKeptADay(t *testing.T) {

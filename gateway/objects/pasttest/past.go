@@ -430,6 +430,18 @@ func (p *Past) LiveStripes() map[past.BlockID]past.Claim {
 	return live
 }
 
+// Partitions is how many buckets were opened and not yet dropped.
+func (p *Past) Partitions() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.buckets {
+		if b.genesis != "" {
+			n++
+		}
+	}
+	return n
+}
+
 // Registers returns every register that is live, system partition included.
 func (p *Past) Registers() map[past.Register]past.Record {
 	p.mu.Lock()
