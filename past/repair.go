@@ -144,7 +144,7 @@ func (p *planner) chooseTargets() {
 		}
 	}
 	p.load = make([]int, len(p.targets))
-	p.each, p.want = 1, min(n, eligible)
+	p.each, p.want = 1, min(n, len(p.place)) // full nodes included: they may have room later
 	if p.r.Data > 1 && eligible > 0 {
 		// A coded stripe needs all its indexes even on few nodes; further replicas on one node would be worth nothing.
 		p.each, p.want = (n+eligible-1)/eligible, n
@@ -274,13 +274,9 @@ func (p *planner) slot(ok func(t int) bool) int {
 	return best
 }
 
-// chooseSurplus frees this node of what it does not keep, once there are as many keepers as nodes, full ones included.
+// chooseSurplus frees this node of what it does not keep, once all that is wanted has keepers.
 func (p *planner) chooseSurplus() {
-	want := p.want
-	if p.r.Data == 1 {
-		want = min(p.r.Total(), len(p.place))
-	}
-	if len(p.plan.Keepers) < want {
+	if len(p.plan.Keepers) < p.want {
 		return
 	}
 	for _, h := range p.all {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"larder/blockstore"
+	"larder/blockstore/memstore"
 	"larder/past"
 	"larder/past/rpc"
 	"larder/past/wire"
@@ -298,7 +299,13 @@ func TestReclaimedBlocksGoAndStragglersFollow(t *testing.T) {
 			}
 			w.settle(5 * time.Minute)
 			w.checkContent(w.order[n-1])
-			time.Sleep(trashAge + 2*time.Minute)
+			time.Sleep(trashAge / 2)
+			for _, k := range gone {
+				if err := w.lookup(w.order[0], k); err != nil {
+					t.Errorf("%d nodes: trash is not readable after half its time: %v", n, err)
+				}
+			}
+			time.Sleep(trashAge/2 + 2*time.Minute)
 			for _, k := range gone {
 				if err := w.lookup(w.order[0], k); !errors.Is(err, past.ErrNotFound) {
 					t.Errorf("%d nodes: after a day: %v", n, err)
@@ -315,9 +322,99 @@ func TestReclaimReachesNodesThatAnswerLater(t *testing.T) {
 		w.order[2].set(func() { w.order[2].hung = true })
 		w.order[0].Reclaim(k.ref)
 		delete(w.content, k.ref.ID)
-		time.Sleep(7 * time.Second)
+		time.Sleep(5500 * time.Millisecond)
+		if s := w.order[0].Status(); s.ReclaimsQueued == 0 || s.ReclaimsDropped != 0 {
+			t.Errorf("not to be tried again: %+v", s)
+		}
 		w.order[2].set(func() { w.order[2].hung = false })
 		w.settle(10 * time.Second)
+		time.Sleep(time.Minute)
+		if s := w.order[0].Status(); s.ReclaimsQueued != 0 || s.ReclaimsDropped != 0 {
+			t.Errorf("still to be tried: %+v", s)
+		}
+	})
+}
+
+func TestTrashGoesSoonerFromAFullDisk(t *testing.T) {
+	inWorld(t, 0, func(t *testing.T, w *world) {
+		w.add(100_000)
+		k := w.mustInsert(w.order[0], 85_000)[0]
+		w.order[0].Reclaim(k.ref)
+		delete(w.content, k.ref.ID)
+		time.Sleep(50 * time.Minute)
+		if err := w.lookup(w.order[0], k); err != nil {
+			t.Errorf("within the hour: %v", err)
+		}
+		time.Sleep(15 * time.Minute)
+		w.mustInsert(w.order[0], 85_000)
+	})
+}
+
+func TestWhatAnInsertCouldNotPlaceIsRepairedAtOnce(t *testing.T) {
+	inWorld(t, 3, func(t *testing.T, w *world) {
+		time.Sleep(time.Minute) // the first pass is over, the next one far
+		w.order[2].peers.Handle(wire.KindFragmentPut, 0, func(context.Context, overlaywire.Peer, rpc.Request) (any, []byte, error) {
+			return nil, nil, past.ErrNoSpace
+		})
+		w.mustInsert(w.order[0], 1000)
+		time.Sleep(2 * time.Second)
+		w.order[2].peers.Handle(wire.KindFragmentPut, 0, w.order[2].servePut)
+		w.settle(2 * time.Minute)
+	})
+}
+
+func TestPinsAndLeavingExcludeEachOther(t *testing.T) {
+	now := time.Unix(1000, 0)
+	s := newShelf(memstore.New(memstore.Options{}), func() time.Time { return now })
+	key := keyOf(past.BlockID{1}, 2)
+	if !s.pin(key) || s.leave(key) {
+		t.Error("a pinned fragment may leave")
+	}
+	now = now.Add(pinAge)
+	if !s.leave(key) || s.pin(key) {
+		t.Error("a leaving fragment was pinned, or a pin lasts for ever")
+	}
+	s.stay(key)
+	if !s.pin(key) {
+		t.Error("a fragment that stays cannot be pinned")
+	}
+}
+
+// TestNothingIsTrashedWhileItsKeeperIsLeaving puts a fragment on two nodes, of which each could take the other for the keeper.
+func TestNothingIsTrashedWhileItsKeeperIsLeaving(t *testing.T) {
+	inWorld(t, 4, func(t *testing.T, w *world) {
+		k := w.mustInsert(w.order[0], 1000)[0]
+		w.settle(time.Minute)
+		holders := w.holders(k.ref.ID)
+		var spare *testNode
+		for _, n := range w.order {
+			if holders[n] == 0 {
+				spare = n
+			}
+		}
+		for n, set := range holders { // the spare node gets a copy of each
+			for i := range 3 {
+				key := keyOf(k.ref.ID, i)
+				if set.Has(i) {
+					raw, _ := n.store.Read(t.Context(), nil, key[:])
+					_ = spare.store.Put(t.Context(), key[:], raw)
+					n.shelf.leave(key)
+				}
+			}
+		}
+		spare.repair.hint(k.ref.ID)
+		time.Sleep(3 * time.Minute)
+		if got := w.holders(k.ref.ID)[spare]; got != 7 {
+			t.Fatalf("the spare node has %b left while all keepers are leaving", got)
+		}
+		for n, set := range holders {
+			for i := range 3 {
+				if set.Has(i) {
+					n.shelf.stay(keyOf(k.ref.ID, i))
+				}
+			}
+		}
+		w.settle(10 * time.Minute)
 	})
 }
 
