@@ -16,6 +16,9 @@ import (
 // carry it, so it is not as large as it could be.
 const tableInline = 6 << 10
 
+// tableMax is the longest table that is read, in bytes: four times what 10,000 parts of 64 MiB take.
+const tableMax = 32 << 20
+
 // tablesKept is how many part tables are remembered, decoded. The largest, of 10,000 parts of 64 MiB, has 8 MiB.
 const tablesKept = 4
 

@@ -134,6 +134,8 @@ func (v *value) valid(rec *past.Record) error {
 		return fmt.Errorf("%d bytes in a record of %d", v.Length, rec.Length)
 	case v.Body != nil:
 		return validParts([]part{{Body: *v.Body}}, v.Length)
+	case v.Table != nil && v.Table.Length > tableMax:
+		return fmt.Errorf("part table of %d bytes", v.Table.Length)
 	case v.Table != nil:
 		return v.Table.valid()
 	}
