@@ -63,7 +63,7 @@ func (r *Registers) OpenBucket(ctx context.Context, id past.BucketID, _ past.Reg
 	if len(seed) != ed25519.SeedSize || g.Configuration.Bucket != id {
 		return fmt.Errorf("past/pkb: open bucket %v: genesis of another bucket", id)
 	}
-	rt := &route{lineage: register.Lineage{Genesis: g.Configuration}, key: ed25519.NewKeyFromSeed(seed)}
+	rt := newRoute(register.Lineage{Genesis: g.Configuration}, ed25519.NewKeyFromSeed(seed))
 	// Where the members have changed, the first ones may be gone. The system partition knows the newest.
 	if l, err := r.readLineage(ctx, g.Configuration.Partition); err == nil {
 		r.learn(rt, &l)
@@ -153,8 +153,9 @@ func (r *Registers) settle(ctx context.Context, rt *route) error {
 	last := l.Certificates[len(l.Certificates)-1]
 	before := l
 	before.Certificates = l.Certificates[:len(l.Certificates)-1]
-	d := &changeDrive{r: r, ctx: ctx, rt: rt, lineage: l, from: before.Current(), inputs: make(chan any, 64)}
-	if err := d.run(register.ResumeChange(*before.Current(), last)); err != nil {
+	from := before.Current()
+	d := &changeDrive{r: r, ctx: ctx, rt: rt, lineage: l, from: from, inputs: make(chan any, 64)}
+	if err := d.run(register.ResumeChange(*from, last)); err != nil {
 		return fmt.Errorf("past/pkb: settle partition %v in epoch %d: %w", c.Partition, c.Epoch, err)
 	}
 	return nil

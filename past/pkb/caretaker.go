@@ -169,7 +169,7 @@ func (r *Registers) routeFor(l *register.Lineage) *route {
 		r.learn(rt, l)
 		return rt
 	}
-	return &route{lineage: *l}
+	return newRoute(*l, nil)
 }
 
 // Tell gives Registers a lineage that another node knows, and returns the newest that is known here.

@@ -143,7 +143,8 @@ func (m *Members) vote(ctx context.Context, l *register.Lineage, step func(*part
 	defer p.mu.Unlock()
 	var a slotAnswer
 	if p.m.Lineage.Epoch() > l.Epoch() {
-		a.standing = standing{Status: register.StatusMoved, Lineage: &p.m.Lineage}
+		longer := p.m.Lineage
+		a.standing = standing{Status: register.StatusMoved, Lineage: &longer}
 		return &a, nil, nil
 	}
 	if !p.confirmed() {

@@ -39,7 +39,7 @@ type changeDrive struct {
 	rt      *route
 	lineage register.Lineage // up to from; with the certificate once that is chosen
 	from    *register.Configuration
-	inputs  chan any
+	inputs  chan any // answers; senders give up when ctx ends
 }
 
 // errMoved says that the partition has left the configuration that a change started from.
@@ -51,10 +51,11 @@ func (d *changeDrive) run(c *register.Change) error {
 	for {
 		if out.Chosen != nil {
 			d.lineage = d.lineage.Extend(*out.Chosen)
-			d.r.learn(d.rt, &d.lineage)
+			longer := d.lineage
+			d.r.learn(d.rt, &longer)
 		}
 		for _, s := range out.Sends {
-			go d.ask(s)
+			go d.ask(s, d.lineage)
 		}
 		if out.Done {
 			return nil
@@ -89,10 +90,10 @@ func (d *changeDrive) run(c *register.Change) error {
 	}
 }
 
-func (d *changeDrive) ask(s register.ChangeSend) {
+func (d *changeDrive) ask(s register.ChangeSend, l register.Lineage) {
 	ctx, cancel := context.WithTimeout(d.ctx, 2*callTimeout)
 	defer cancel()
-	if in := d.request(ctx, s); in != nil {
+	if in := d.request(ctx, s, l); in != nil {
 		select {
 		case d.inputs <- in:
 		case <-d.ctx.Done():
@@ -101,8 +102,7 @@ func (d *changeDrive) ask(s register.ChangeSend) {
 }
 
 // request is one message of a change to one member, as an input; nil where silence says as much.
-func (d *changeDrive) request(ctx context.Context, s register.ChangeSend) any {
-	l := d.lineage
+func (d *changeDrive) request(ctx context.Context, s register.ChangeSend, l register.Lineage) any {
 	switch ask := s.Message.(type) {
 	case register.SlotAsk:
 		var a slotAnswer

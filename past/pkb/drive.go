@@ -53,7 +53,7 @@ const (
 	backoffMin   = 2 * time.Millisecond
 	backoffMax   = 500 * time.Millisecond
 	operationMax = 20 * time.Second // where the caller sets no deadline
-	closedMax    = 2 * time.Second  // for a bucket that is being deleted: it is back soon, or never
+	closedMax    = time.Second      // for a bucket that is being deleted: it is back soon, or never
 )
 
 // run drives one operation to its end. Errors: what the request's Update refused with, past.ErrUnavailable, past.ErrUnknown.
@@ -110,12 +110,12 @@ func (d *drive) run() (*register.Result, error) {
 			d.op.Step(register.HedgeNow{}, &out)
 		case <-d.retry:
 			d.retry = nil
-			d.op.Step(register.RetryNow{}, &out)
+			if d.config.Closed && time.Since(begin) > closedMax { // by now everybody has said that he did nothing
+				d.op.Step(register.GiveUp{}, &out)
+			} else {
+				d.op.Step(register.RetryNow{}, &out)
+			}
 		case <-d.ctx.Done():
-			d.op.Step(register.GiveUp{}, &out)
-		}
-		if out.Done == nil && d.config.Closed && time.Since(begin) > closedMax {
-			out = register.Outbox{}
 			d.op.Step(register.GiveUp{}, &out)
 		}
 		// A newer configuration, learnt from an answer, restarts the attempt there.
@@ -228,7 +228,7 @@ func (r *Registers) request(ctx context.Context, rt *route, sc scope, node pastr
 		_, err = r.cfg.Peers.Do(ctx, node, rpc.Call{Kind: wire.KindAccept, Body: acceptRequest{sc, group, ask, blind}}, &a)
 		st, in = a.standing, register.AcceptedBy{From: s.To, Ballot: ask.Ballot, Accepted: a.Accepted}
 		if a.Refused {
-			in = register.Refused{From: s.To, Ballot: ask.Ballot, Promised: a.Promised}
+			in = register.Refused{From: s.To, Ballot: ask.Ballot, Promised: a.Promised, Accept: true}
 		}
 	}
 	if err != nil {
@@ -239,6 +239,10 @@ func (r *Registers) request(ctx context.Context, rt *route, sc scope, node pastr
 	}
 	if st.Status != register.StatusReady {
 		r.catchUp(ctx, rt, node, &st)
+		if !failed.Ballot.IsZero() {
+			_, accept := s.Message.(register.Accept)
+			return register.Declined{From: s.To, Ballot: failed.Ballot, Accept: accept}
+		}
 		return failed
 	}
 	return in

@@ -178,7 +178,8 @@ func (m *Members) check(p *partition, s scope) standing {
 		st.Status = register.StatusNotActive
 	}
 	if st.Status != register.StatusReady && p.m.Lineage.Epoch() > s.Epoch {
-		st.Lineage = &p.m.Lineage
+		longer := p.m.Lineage
+		st.Lineage = &longer
 	}
 	return st
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"larder/past"
@@ -50,15 +51,21 @@ type Config struct {
 
 // route is what this gateway knows of the partition of a bucket.
 type route struct {
-	mu      sync.Mutex // guards the fields below
-	lineage register.Lineage
+	mu      sync.Mutex                       // held to replace lineage
+	lineage atomic.Pointer[register.Lineage] // what it points to is never changed
 	key     ed25519.PrivateKey
 }
 
+func newRoute(l register.Lineage, key ed25519.PrivateKey) *route {
+	rt := &route{key: key}
+	rt.lineage.Store(&l)
+	return rt
+}
+
+// current returns the newest lineage and its newest configuration.
 func (r *route) current() (register.Lineage, *register.Configuration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.lineage, r.lineage.Current()
+	l := r.lineage.Load()
+	return *l, l.Current()
 }
 
 type queueKey struct {
@@ -77,11 +84,11 @@ func New(cfg Config) *Registers {
 	r := &Registers{cfg: cfg, routes: map[past.BucketID]*route{}, queues: map[queueKey]*queue{}, marks: make(chan mark, 4096)}
 	r.cfg.Log = cfg.Log.Named("registers")
 	_, _ = rand.Read(r.proposer[:])
-	system := &route{lineage: cfg.System}
+	var key ed25519.PrivateKey
 	if cfg.Keys != nil {
-		system.key = cfg.Keys.SystemKey()
+		key = cfg.Keys.SystemKey()
 	}
-	r.routes[past.SystemBucket] = system
+	r.routes[past.SystemBucket] = newRoute(cfg.System, key)
 	return r
 }
 
@@ -112,7 +119,7 @@ func (r *Registers) learn(rt *route, l *register.Lineage) bool {
 	}
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
-	if l.Epoch() <= rt.lineage.Epoch() || !sameGenesis(&l.Genesis, &rt.lineage.Genesis) {
+	if known := rt.lineage.Load(); l.Epoch() <= known.Epoch() || !sameGenesis(&l.Genesis, &known.Genesis) {
 		return false
 	}
 	if err := l.Verify(r.cfg.Self.Verify); err != nil {
@@ -120,7 +127,8 @@ func (r *Registers) learn(rt *route, l *register.Lineage) bool {
 		r.cfg.Log.Warn("lineage refused", zap.Stringer("partition", l.Genesis.Partition), zap.Error(err))
 		return false
 	}
-	rt.lineage = *l
+	longer := *l
+	rt.lineage.Store(&longer)
 	if l.Genesis.Partition == register.System {
 		if err := r.cfg.SaveSystem(*l); err != nil {
 			r.cfg.Log.Error("system lineage not saved", zap.Error(err))

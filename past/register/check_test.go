@@ -194,6 +194,7 @@ func (w *world) deliverRandom(slow *[32][5]bool, loss float64, late bool) {
 		return
 	}
 	if w.rnd.Intn(50) == 0 { // it is delivered twice
+		m.twice = true
 		w.hand(m)
 		return
 	}

@@ -102,10 +102,11 @@ type (
 		Ballot   past.Ballot
 		Accepted Accepted
 	}
-	// Refused is a member's answer to a PrepareAsk or Accept at Ballot: it promised Promised.
+	// Refused is a member's answer to a PrepareAsk or, if Accept is set, an Accept at Ballot: it promised Promised.
 	Refused struct {
 		From             int
 		Ballot, Promised past.Ballot
+		Accept           bool
 	}
 	// Failed says that no answer to the ReadAsk of Round, or the PrepareAsk or Accept at Ballot, is to be expected. It does not
 	// say that the member did not act on it.
@@ -113,6 +114,13 @@ type (
 		From   int
 		Round  int
 		Ballot past.Ballot
+	}
+	// Declined says that a member did nothing about the PrepareAsk or, if Accept is set, the Accept at Ballot, and never will: it is
+	// not active, or not a member any more, and the message is used up.
+	Declined struct {
+		From   int
+		Ballot past.Ballot
+		Accept bool
 	}
 	// HedgeNow and RetryNow are the answers of time to Outbox.Hedge and Outbox.Wait.
 	HedgeNow struct{}
@@ -128,6 +136,7 @@ func (Promised) input()   {}
 func (AcceptedBy) input() {}
 func (Refused) input()    {}
 func (Failed) input()     {}
+func (Declined) input()   {}
 func (HedgeNow) input()   {}
 func (RetryNow) input()   {}
 func (Moved) input()      {}
@@ -163,8 +172,8 @@ type Operation struct {
 
 	phase    phase
 	attempts int
-	seen     uint64        // highest counter met
-	mine     []past.Ballot // ballots at which the operation's own value was sent out
+	seen     uint64      // highest counter met
+	mine     []ownBallot // where the operation's own value was sent out
 
 	round   int // of the read
 	asked   Members
@@ -234,6 +243,14 @@ func (o *Operation) Step(in Input, out *Outbox) {
 		}
 	case Refused:
 		o.see(in.Promised)
+		if in.Accept {
+			o.disown(in.From, in.Ballot)
+		}
+		o.lost(in.From, in.Ballot, out)
+	case Declined:
+		if in.Accept {
+			o.disown(in.From, in.Ballot)
+		}
 		o.lost(in.From, in.Ballot, out)
 	case Failed:
 		if o.phase == phaseRead && in.Round == o.round && in.Ballot.IsZero() && o.quorum.has(in.From) {
@@ -258,6 +275,26 @@ func (o *Operation) Step(in Input, out *Outbox) {
 		}
 	case GiveUp:
 		o.giveUp(out)
+	}
+}
+
+// ownBallot is a ballot at which an operation's own value was sent to so many members.
+type ownBallot struct {
+	ballot  past.Ballot
+	members int
+	without Members // who did not accept there and never will
+}
+
+// disown forgets a ballot of the operation's own once every member has said that it did not accept there: the value lies nowhere, and
+// nobody can carry it.
+func (o *Operation) disown(from int, b past.Ballot) {
+	i := slices.IndexFunc(o.mine, func(own ownBallot) bool { return own.ballot == b })
+	if i < 0 || from < 0 || from >= o.mine[i].members {
+		return
+	}
+	o.mine[i].without |= 1 << from
+	if o.mine[i].without.Count() == o.mine[i].members {
+		o.mine = slices.Delete(o.mine, i, i+1)
 	}
 }
 
@@ -416,7 +453,7 @@ func (o *Operation) startAccept(v Value, why intent, out *Outbox) {
 	o.phase, o.acks, o.failed = phaseAccept, 0, 0
 	o.value, o.intent = v, why
 	if why == intentOwn {
-		o.mine = append(o.mine, o.ballot)
+		o.mine = append(o.mine, ownBallot{ballot: o.ballot, members: o.quorum.Members})
 	}
 	for member := range o.quorum.Members {
 		o.send(member, Accept{Ballot: o.ballot, Value: v}, out)

@@ -53,8 +53,8 @@ func (o *Operation) examine(cur Group) fate {
 // ballots are listed even if nobody among the promises accepted them.
 func (o *Operation) votesFor(id past.OpID) map[past.Ballot]Members {
 	voters := make(map[past.Ballot]Members, len(o.mine))
-	for _, b := range o.mine {
-		voters[b] = 0
+	for _, own := range o.mine {
+		voters[own.ballot] = 0
 	}
 	for from, p := range o.promise {
 		for _, e := range p.Group.Log {
@@ -93,7 +93,7 @@ func (o *Operation) witnesses(epoch uint64) (seen Members, total int) {
 // forgotten reports whether an accept of this operation may be missing from what the members remember: it is below a floor,
 // or it was carried by a value whose chain has lost it. Whoever carried it did so above the operation's own first ballot.
 func (o *Operation) forgotten() bool {
-	first := o.mine[0]
+	first := o.mine[0].ballot
 	for _, p := range o.promise {
 		if !p.Group.Floor.Less(first) {
 			return true

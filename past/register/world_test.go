@@ -68,6 +68,7 @@ type mail struct {
 	place      int // the node's place in that epoch's configuration
 	ask        any
 	answer     any
+	twice      bool // it may be delivered again: a refusal is not the last word
 }
 
 type op struct {
@@ -365,6 +366,10 @@ func (w *world) handle(m *mail) {
 		epoch = ask.Ballot.Epoch
 	}
 	if s := d.m.Check(epoch, d.id); s != StatusReady {
+		if a, ok := m.ask.(Accept); ok && !m.twice {
+			w.reply(m, Declined{From: m.place, Ballot: a.Ballot, Accept: true})
+			return
+		}
 		w.reply(m, failure(m))
 		return
 	}
@@ -391,7 +396,7 @@ func (w *world) handle(m *mail) {
 			w.logf("node %d: accept %v %q of op%d: %v", m.node, ask.Ballot, state(ask.Value), m.op, ok)
 		}
 		if !ok {
-			w.reply(m, Refused{From: m.place, Ballot: ask.Ballot, Promised: g.Promised})
+			w.reply(m, Refused{From: m.place, Ballot: ask.Ballot, Promised: g.Promised, Accept: !m.twice})
 			return
 		}
 		d.groups[group] = g
