@@ -125,15 +125,20 @@ func TestGarbageAnswersAreErrors(t *testing.T) {
 		w.settle(time.Minute)
 		rnd := rand.New(rand.NewSource(1))
 		garbage := func(context.Context, overlaywire.Peer, rpc.Request) (any, []byte, error) {
+			w.mu.Lock() // of rnd
+			defer w.mu.Unlock()
 			data := make([]byte, rnd.Intn(1<<18))
 			rnd.Read(data)
 			return []any{any(rnd.Intn(70) - 2), rnd.Uint64()}, data, nil
 		}
 		for _, kind := range []wire.Kind{wire.KindFragmentPut, wire.KindFragmentGet, wire.KindFragmentStat, wire.KindFragmentTrash} {
-			w.order[5].peers.Handle(kind, 0, garbage)
+			w.order[5].set(func() { w.order[5].instead[kind] = garbage })
 		}
 		for range 20 {
-			w.checkContent(w.order[rnd.Intn(5)])
+			w.mu.Lock()
+			reader := w.order[rnd.Intn(5)]
+			w.mu.Unlock()
+			w.checkContent(reader)
 		}
 		w.mustInsert(w.order[1], sizes...)
 		w.checkContent(w.order[2])
@@ -353,12 +358,13 @@ func TestTrashGoesSoonerFromAFullDisk(t *testing.T) {
 func TestWhatAnInsertCouldNotPlaceIsRepairedAtOnce(t *testing.T) {
 	inWorld(t, 3, func(t *testing.T, w *world) {
 		time.Sleep(time.Minute) // the first pass is over, the next one far
-		w.order[2].peers.Handle(wire.KindFragmentPut, 0, func(context.Context, overlaywire.Peer, rpc.Request) (any, []byte, error) {
+		refuse := func(context.Context, overlaywire.Peer, rpc.Request) (any, []byte, error) {
 			return nil, nil, past.ErrNoSpace
-		})
+		}
+		w.order[2].set(func() { w.order[2].instead[wire.KindFragmentPut] = refuse })
 		w.mustInsert(w.order[0], 1000)
 		time.Sleep(2 * time.Second)
-		w.order[2].peers.Handle(wire.KindFragmentPut, 0, w.order[2].servePut)
+		w.order[2].set(func() { delete(w.order[2].instead, wire.KindFragmentPut) })
 		w.settle(2 * time.Minute)
 	})
 }
@@ -425,7 +431,7 @@ func TestOneTombstoneDestroysNothing(t *testing.T) {
 		w.settle(time.Minute)
 		liar := w.order[3]
 		honest := liar.serveStat
-		liar.peers.Handle(wire.KindFragmentStat, 0, func(ctx context.Context, from overlaywire.Peer, req rpc.Request) (any, []byte, error) {
+		lie := func(ctx context.Context, from overlaywire.Peer, req rpc.Request) (any, []byte, error) {
 			answer, data, err := honest(ctx, from, req)
 			if s, ok := answer.(statAnswer); ok {
 				for i := range s.Items {
@@ -433,7 +439,8 @@ func TestOneTombstoneDestroysNothing(t *testing.T) {
 				}
 			}
 			return answer, data, err
-		})
+		}
+		liar.set(func() { liar.instead[wire.KindFragmentStat] = lie })
 		w.changed()
 		time.Sleep(5 * time.Minute)
 		for _, k := range w.content {

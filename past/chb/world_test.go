@@ -57,14 +57,14 @@ type testNode struct {
 	stop func()
 
 	// guarded by world.mu
-	capacity int64                  // as the ring says
-	room     int64                  // of the disk, if it is not that
-	up       bool                   // its process runs
-	hidden   bool                   // the ring does not list it, though it answers
-	hung     bool                   // it takes streams and never answers
-	delay    time.Duration          // before each answer
-	cut      map[pastry.NodeID]bool // it cannot open streams to these
-	opened   map[wire.Kind]int      // streams to it, by kind of request
+	capacity int64                     // as the ring says
+	room     int64                     // of the disk, if it is not that
+	up       bool                      // its process runs
+	hidden   bool                      // the ring does not list it, though it answers
+	hung     bool                      // it takes streams and never answers
+	delay    time.Duration             // before each answer
+	cut      map[pastry.NodeID]bool    // it cannot open streams to these
+	instead  map[wire.Kind]rpc.Handler // answers these requests in the place of Blocks
 }
 
 func newWorld(t testing.TB) *world {
@@ -77,7 +77,7 @@ func (w *world) add(capacity int64) *testNode { return w.addFull(capacity, 0) }
 
 // addFull starts a new node that says it has room for capacity bytes, but has it for room.
 func (w *world) addFull(capacity, room int64) *testNode {
-	n := &testNode{w: w, disk: new(memstore.Disk), capacity: capacity, room: room, cut: map[pastry.NodeID]bool{}, opened: map[wire.Kind]int{}}
+	n := &testNode{w: w, disk: new(memstore.Disk), capacity: capacity, room: room, cut: map[pastry.NodeID]bool{}, instead: map[wire.Kind]rpc.Handler{}}
 	sum := blake3.Sum256(binary.BigEndian.AppendUint64(nil, uint64(len(w.order))))
 	n.id = pastry.NodeID(sum[:16])
 	w.mu.Lock()
@@ -104,6 +104,19 @@ func (n *testNode) start(wrap func(blockstore.Store) blockstore.Store) {
 	self := overlaywire.Peer{Handle: pastry.NodeHandle{ID: n.id}, Roles: overlaywire.RoleStorage | overlaywire.RoleGateway}
 	n.peers = rpc.NewPeers(n, self)
 	n.Blocks = New(Config{Peers: n.peers, Store: n.store, Log: zap.NewNop(), RepairDelay: 20 * time.Second})
+	for kind, honest := range map[wire.Kind]rpc.Handler{
+		wire.KindFragmentPut: n.servePut, wire.KindFragmentGet: n.serveGet, wire.KindFragmentStat: n.serveStat, wire.KindFragmentTrash: n.serveTrash,
+	} {
+		n.peers.Handle(kind, 0, func(ctx context.Context, from overlaywire.Peer, req rpc.Request) (any, []byte, error) {
+			n.w.mu.Lock()
+			h := n.instead[kind]
+			n.w.mu.Unlock()
+			if h == nil {
+				h = honest
+			}
+			return h(ctx, from, req)
+		})
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	n.stop = func() { cancel(); <-done }
