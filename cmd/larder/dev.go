@@ -43,7 +43,7 @@ func devCommand() *cobra.Command {
 			if nodes < 1 {
 				return errors.New("--nodes must be at least 1")
 			}
-			d := &dev{dir: s.data, base: s3Base, pass: passOn(cmd)}
+			d := &dev{dir: s.data, base: s3Base, pass: passOn(cmd), leafSetSize: s.leafSetSize}
 			return d.run(cmd.Context(), nodes)
 		},
 	}
@@ -68,11 +68,12 @@ func passOn(cmd *cobra.Command) (args []string) {
 
 // dev runs the children. Owned by run.
 type dev struct {
-	dir   string
-	base  int
-	pass  []string
-	nodes []devNode
-	ended chan error // one value for each child that ended; capacity: number of nodes
+	dir         string
+	base        int
+	pass        []string
+	leafSetSize int
+	nodes       []devNode
+	ended       chan error // one value for each child that ended; capacity: number of nodes
 }
 
 // readyLine is what a node prints when it is ready.
@@ -260,8 +261,9 @@ func (d *dev) ticket(ctx context.Context) (string, error) {
 	return path, os.WriteFile(path, []byte(answer.Ticket+"\n"), 0o600)
 }
 
-// await waits until every node sees all others.
+// await waits until every node sees all others, or as many of them as its leaf set holds.
 func (d *dev) await(ctx context.Context, nodes int) error {
+	nodes = min(nodes, d.leafSetSize+1)
 	for _, n := range d.nodes {
 		for {
 			if seen, err := ringSize(ctx, n.Admin); err == nil && seen >= nodes {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -42,6 +43,7 @@ func (i *Info) candidate() past.Candidate {
 
 const (
 	kindInfo       = pastwire.KindInfo
+	kindAround     = pastwire.KindAround
 	introduceEvery = 2 * time.Second
 	introduceMax   = 2 * time.Second // for one node
 )
@@ -112,6 +114,71 @@ func (n *Node) ask(ctx context.Context, h pastry.NodeHandle) error {
 		n.learnSystem(ctx, a.System)
 	}
 	return nil
+}
+
+type aroundRequest struct {
+	Key pastry.Key `cbor:"1,keyasint"`
+}
+
+// aroundAnswer is the answerer's leaf set, itself first.
+type aroundAnswer struct {
+	Near    []Info              `cbor:"1,keyasint"`
+	Handles []pastry.NodeHandle `cbor:"2,keyasint"`
+}
+
+// near returns what is known of this node and of the given leafs.
+func (n *Node) near(leafs []pastry.NodeHandle) []Info {
+	out := []Info{n.info()}
+	for _, h := range leafs {
+		if in, ok := n.ring.introduction(h.ID); ok {
+			out = append(out, in.info)
+		}
+	}
+	return out
+}
+
+// handleAround says who is round this node, to those whom a lookup led here.
+func (n *Node) handleAround(_ context.Context, _ wire.Peer, req rpc.Request) (any, []byte, error) {
+	var q aroundRequest
+	if err := req.Decode(&q); err != nil {
+		return nil, nil, err
+	}
+	leafs := n.cfg.Overlay.Leafs()
+	a := aroundAnswer{Near: n.near(leafs), Handles: leafs}
+	for i := range a.Near {
+		a.Near[i].Blocks = chb.Status{} // not asked for, and the larger part
+	}
+	return &a, nil, nil
+}
+
+// askAround asks the root of a key who is round it. What it says of others is its word; they prove themselves when they are called.
+func (n *Node) askAround(ctx context.Context, root pastry.NodeHandle, key pastry.Key) ([]Info, error) {
+	ctx, cancel := context.WithTimeout(ctx, introduceMax)
+	defer cancel()
+	var a aroundAnswer
+	open := func() (wire.Stream, error) { return n.cfg.Overlay.Open(ctx, root, wire.ServicePast) }
+	if _, err := n.peers.DoOn(ctx, root.ID, rpc.Call{Kind: kindAround, Body: aroundRequest{key}}, &a, open); err != nil {
+		return nil, err
+	}
+	if len(a.Near) > n.cfg.LeafSetSize+1 || len(a.Handles) > n.cfg.LeafSetSize {
+		return nil, fmt.Errorf("%v names %d nodes as its leaf set", root.ID, len(a.Near))
+	}
+	n.ring.named(root)
+	for _, h := range a.Handles {
+		n.ring.named(h)
+	}
+	return a.Near, nil
+}
+
+// meet asks a node that is no leaf who it is.
+func (n *Node) meet(id pastry.NodeID) error {
+	ctx, cancel := context.WithTimeout(context.Background(), introduceMax)
+	defer cancel()
+	h, err := n.ring.handle(ctx, id)
+	if err != nil {
+		return err
+	}
+	return n.ask(ctx, h)
 }
 
 // learnSystem takes over what a peer knows of the system partition, if it proves itself.

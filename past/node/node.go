@@ -28,7 +28,9 @@ import (
 type Config struct {
 	Identity *realm.Identity
 	Overlay  *overlay.Overlay // not running yet
-	Store    blockstore.Store
+	// LeafSetSize is |L|, as the overlay has it; 0 means 32. With fewer leafs than that, a node knows all others.
+	LeafSetSize int
+	Store       blockstore.Store
 	// CapacityBytes is what this node offers; 0 keeps nothing for others.
 	CapacityBytes int64
 	Zone, Host    string // may be empty
@@ -60,9 +62,14 @@ type Node struct {
 	damaged chan register.PartitionID // capacity 1: further reports add nothing
 }
 
+const defaultLeafSetSize = 32
+
 // New wires a node. Errors wrap blockstore.ErrCorrupt if what the disk remembers is damaged.
 func New(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, log: cfg.Log.Named("node"), ready: make(chan struct{}), damaged: make(chan register.PartitionID, 1)}
+	if n.cfg.LeafSetSize == 0 {
+		n.cfg.LeafSetSize = defaultLeafSetSize
+	}
 	var err error
 	if n.memory, err = recall(ctx, cfg.Store); err != nil {
 		return nil, fmt.Errorf("node: %w", err)
@@ -72,6 +79,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n.peers = rpc.NewPeers(n.ring, self)
 	cfg.Overlay.Handle(wire.ServicePast, n.peers.Serve)
 	n.peers.Handle(kindInfo, 0, n.handleInfo)
+	n.peers.Handle(kindAround, 0, n.handleAround)
 	n.members, err = pkb.NewMembers(pkb.MembersConfig{
 		Self: n.identity(), Peers: n.peers, Store: cfg.Store, Genesis: n.checkGenesis, Damaged: n.reportDamage, Log: cfg.Log, Now: cfg.Now,
 	})

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +19,9 @@ type ring struct {
 
 	mu      sync.Mutex // guards the maps
 	known   map[pastry.NodeID]introduction
-	suspect map[pastry.NodeID]time.Time // since when requests to a node fail
+	suspect map[pastry.NodeID]time.Time         // since when requests to a node fail
+	handles map[pastry.NodeID]pastry.NodeHandle // of nodes that others named; they prove themselves when they are called
+	regions []region
 }
 
 // introduction is what a node said of itself, and when.
@@ -38,7 +41,7 @@ const (
 )
 
 func newRing(n *Node) *ring {
-	return &ring{n: n, known: map[pastry.NodeID]introduction{}, suspect: map[pastry.NodeID]time.Time{}}
+	return &ring{n: n, known: map[pastry.NodeID]introduction{}, suspect: map[pastry.NodeID]time.Time{}, handles: map[pastry.NodeID]pastry.NodeHandle{}}
 }
 
 // Self implements rpc.Ring.
@@ -59,20 +62,79 @@ func (r *ring) introduction(id pastry.NodeID) (introduction, bool) {
 	return in, ok
 }
 
-// Around implements rpc.Ring.
+// Around implements rpc.Ring. Who lies round a key is for its root to say: another node's leaf set ends elsewhere, and would give
+// other candidates. In a ring of at most |L| nodes all leaf sets are the same.
 func (r *ring) Around(ctx context.Context, key pastry.Key) ([]past.Candidate, error) {
-	route, err := r.n.cfg.Overlay.Lookup(ctx, key)
+	near, err := r.around(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("past: nodes around %v: %w: %w", key, past.ErrUnavailable, err)
 	}
-	r.meet(ctx, route.Near)
-	out := make([]past.Candidate, 0, len(route.Near))
-	for _, h := range route.Near {
-		if info, ok := r.info(h.ID); ok && info.Roles.Has(wire.RoleStorage) && info.CapacityBytes > 0 {
-			out = append(out, info.candidate())
+	out := make([]past.Candidate, 0, len(near))
+	for i := range near {
+		if near[i].Roles.Has(wire.RoleStorage) && near[i].CapacityBytes > 0 {
+			out = append(out, near[i].candidate())
 		}
 	}
 	return out, nil
+}
+
+func (r *ring) around(ctx context.Context, key pastry.Key) ([]Info, error) {
+	leafs := r.n.cfg.Overlay.Leafs()
+	if len(leafs) < r.n.cfg.LeafSetSize {
+		return r.n.near(leafs), nil
+	}
+	if near := r.regionOf(key); near != nil {
+		return near, nil
+	}
+	route, err := r.n.cfg.Overlay.Lookup(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if route.Root.ID == r.Self() {
+		return r.n.near(leafs), nil
+	}
+	near, err := r.n.askAround(ctx, route.Root, key)
+	if err == nil {
+		r.keepRegion(region{root: route.Root.ID, near: near, heard: r.n.cfg.Now()})
+	}
+	return near, err
+}
+
+// region is what the root of some keys said of its leaf set.
+type region struct {
+	root  pastry.NodeID
+	near  []Info // the root's own first
+	heard time.Time
+}
+
+const (
+	// regionAge is how long a root's answer is good for other keys.
+	regionAge = 2 * time.Second
+	regionMax = 64
+)
+
+// regionOf returns the nodes round key by a fresh answer of its root, nil if there is none: of the nodes in the answer, the root must
+// be the one closest to the key, since its neighbours on both sides are among them.
+func (r *ring) regionOf(key pastry.Key) []Info {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.regions {
+		if r.n.cfg.Now().Sub(g.heard) > regionAge {
+			continue
+		}
+		if !slices.ContainsFunc(g.near, func(i Info) bool { return pastry.Closer(key, i.ID, g.root) }) {
+			return g.near
+		}
+	}
+	return nil
+}
+
+func (r *ring) keepRegion(g region) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.n.cfg.Now()
+	r.regions = slices.DeleteFunc(r.regions, func(old region) bool { return old.root == g.root || now.Sub(old.heard) > regionAge })
+	r.regions = append(r.regions[max(0, len(r.regions)+1-regionMax):], g)
 }
 
 // info is what is known of a node, this one included.
@@ -82,19 +144,6 @@ func (r *ring) info(id pastry.NodeID) (Info, bool) {
 	}
 	in, ok := r.introduction(id)
 	return in.info, ok
-}
-
-// meet asks nodes that are not known well enough who they are, all at once.
-func (r *ring) meet(ctx context.Context, handles []pastry.NodeHandle) {
-	var asked sync.WaitGroup
-	for _, h := range handles {
-		in, ok := r.introduction(h.ID)
-		if h.ID == r.Self() || ok && in.handle == h && (r.isLeaf(h.ID) || r.n.cfg.Now().Sub(in.heard) < introductionAge) {
-			continue
-		}
-		asked.Go(func() { _ = r.n.ask(ctx, h) })
-	}
-	asked.Wait()
 }
 
 func (r *ring) isLeaf(id pastry.NodeID) bool {
@@ -108,20 +157,43 @@ func (r *ring) isLeaf(id pastry.NodeID) bool {
 
 // Open implements rpc.Ring.
 func (r *ring) Open(ctx context.Context, to pastry.NodeID) (wire.Stream, error) {
-	h, ok := r.n.cfg.Overlay.Find(to)
-	if !ok {
-		in, known := r.introduction(to)
-		if !known {
-			route, err := r.n.cfg.Overlay.Lookup(ctx, to)
-			if err != nil || route.Root.ID != to {
-				return nil, fmt.Errorf("node %v is not in the ring", to)
-			}
-			in.handle = route.Root
-		}
-		h = in.handle
+	h, err := r.handle(ctx, to)
+	if err != nil {
+		return nil, err
 	}
 	return r.n.cfg.Overlay.Open(ctx, h, wire.ServicePast)
 }
+
+// handle finds out where a node is: the overlay knows, or whoever named the node, or the node itself, as the root of its own id.
+func (r *ring) handle(ctx context.Context, id pastry.NodeID) (pastry.NodeHandle, error) {
+	if h, ok := r.n.cfg.Overlay.Find(id); ok {
+		return h, nil
+	}
+	r.mu.Lock()
+	h, ok := r.handles[id]
+	r.mu.Unlock()
+	if ok {
+		return h, nil
+	}
+	route, err := r.n.cfg.Overlay.Lookup(ctx, id)
+	if err != nil || route.Root.ID != id {
+		return h, fmt.Errorf("node %v is not in the ring", id)
+	}
+	return route.Root, nil
+}
+
+// named notes where a node is by somebody else's word.
+func (r *ring) named(h pastry.NodeHandle) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.handles) >= handlesMax {
+		clear(r.handles)
+	}
+	r.handles[h.ID] = h
+}
+
+// handlesMax bounds what is remembered of nodes outside the leaf set.
+const handlesMax = 4096
 
 // RTT implements rpc.Ring.
 func (r *ring) RTT(id pastry.NodeID) time.Duration {
@@ -138,6 +210,7 @@ func (r *ring) RTT(id pastry.NodeID) time.Duration {
 func (r *ring) Suspect(id pastry.NodeID) {
 	r.mu.Lock()
 	r.suspect[id] = r.n.cfg.Now()
+	delete(r.handles, id) // it may have moved
 	r.mu.Unlock()
 	r.n.cfg.Overlay.Unreachable(id)
 }
@@ -153,15 +226,22 @@ func (r *ring) Reachable(id pastry.NodeID) bool {
 	if suspected && r.n.cfg.Now().Sub(since) < suspectFor {
 		return false
 	}
-	_, found := r.n.cfg.Overlay.Find(id)
-	return found
+	if _, found := r.n.cfg.Overlay.Find(id); found {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, named := r.handles[id]
+	return named
 }
 
 // Member implements pkb.Directory.
 func (r *ring) Member(id pastry.NodeID) (register.MemberID, bool) {
 	if id != r.Self() && !r.isLeaf(id) {
 		if in, ok := r.introduction(id); !ok || r.n.cfg.Now().Sub(in.heard) > introductionAge {
-			return register.MemberID{}, false
+			if r.n.meet(id) != nil {
+				return register.MemberID{}, false
+			}
 		}
 	}
 	info, ok := r.info(id)

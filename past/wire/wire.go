@@ -54,8 +54,9 @@ const (
 	KindForget  Kind = 0x2c
 	KindGreet   Kind = 0x2d
 	// past/node
-	KindInfo  Kind = 0x40
-	KindAdmit Kind = 0x41
+	KindInfo   Kind = 0x40
+	KindAround Kind = 0x42
+	KindAdmit  Kind = 0x41
 )
 
 // Limits, in bytes.
