@@ -184,6 +184,23 @@ func TestKilledNodeThatReturnsSoonMovesNothing(t *testing.T) {
 	})
 }
 
+// TestMendedRingSaysSoSoon: a pass that found something to do is no proof; the one that is must not wait for its period.
+func TestMendedRingSaysSoSoon(t *testing.T) {
+	inWorld(t, 3, func(t *testing.T, w *world) {
+		w.mustInsert(w.order[0], sizes...)
+		w.settle(time.Minute)
+		w.order[2].kill()
+		w.add(1 << 40)
+		w.settle(5 * time.Minute)
+		time.Sleep(time.Minute)
+		for _, n := range []*testNode{w.order[0], w.order[1], w.order[3]} {
+			if s := n.Status(); !s.Whole {
+				t.Errorf("%v: a minute after everything was mended: %+v", n.id, s)
+			}
+		}
+	})
+}
+
 func TestKilledNodeThatReturnsLateGivesSurplusAway(t *testing.T) {
 	for _, n := range []int{4, 6, 12} {
 		inWorld(t, n, func(t *testing.T, w *world) {

@@ -179,6 +179,7 @@ type schedule struct {
 	changedAt time.Time // first change of membership that no pass has begun for; zero if there is none
 	mendAt    time.Time // not before
 	probeAt   time.Time // not before
+	ended     time.Time // the last pass
 }
 
 // next does what is due and returns how long it is until something else is.
@@ -203,6 +204,9 @@ func (s *schedule) next(ctx context.Context) time.Duration {
 	if left := b.members.nextGivenUp(now, b.cfg.RepairDelay); left > 0 {
 		s.start = minTime(s.start, now.Add(left))
 	}
+	if !s.walk.running && b.repair.unproven() {
+		s.start = minTime(s.start, s.ended.Add(b.cfg.Settle))
+	}
 	if !s.walk.running && !now.Before(s.start) {
 		s.walk.begin(now.Before(s.periodic))
 		s.periodic = now.Add(b.cfg.RepairEvery)
@@ -211,7 +215,8 @@ func (s *schedule) next(ctx context.Context) time.Duration {
 	if s.walk.running {
 		pause := s.walk.step(ctx)
 		if !s.walk.running {
-			s.periodic = b.cfg.Now().Add(b.cfg.RepairEvery)
+			s.ended = b.cfg.Now()
+			s.periodic = s.ended.Add(b.cfg.RepairEvery)
 			if s.changedAt.IsZero() {
 				s.start = s.periodic
 			}
@@ -260,6 +265,13 @@ func minTime(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+// unproven reports whether everything that was found not whole has been mended since, but no pass has seen that.
+func (r *repairer) unproven() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.passes > 0 && r.clean != r.generation && len(r.troubles) == 0 && len(r.hints) == 0
 }
 
 // hurry makes all troubles due: what was impossible may be possible now.
