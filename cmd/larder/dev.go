@@ -53,9 +53,6 @@ func devCommand() *cobra.Command {
 	return cmd
 }
 
-// ownFlags are those that dev sets for each node itself.
-var ownFlags = map[string]bool{"data": true, "s3": true, "overlay": true, "advertise": true, "admin": true, "join": true, "ticket": true, "config": true, "nodes": true, "s3-base-port": true}
-
 // passOn returns the flags of serve that were given, for the children.
 func passOn(cmd *cobra.Command) (args []string) {
 	for _, name := range []string{"capacity", "zone", "host", "leaf-set-size", "region", "domain", "tls-cert", "tls-key", "log-level", "replace-after", "repair-after"} {

@@ -90,6 +90,7 @@ type process struct {
 	capacity    int64
 	credentials *realm.Credentials
 	store       blockstore.Store
+	transport   *quicnet.Transport
 	node        *node.Node
 	objects     atomic.Pointer[objects.Store] // nil until the gateway is open
 	s3URL       string                        // "" if there is no gateway
@@ -112,16 +113,16 @@ func (p *process) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.store.Close()) }()
-	transport, err := quicnet.Listen(quicnet.Config{Listen: p.s.overlay, Advertise: p.s.advertise, Credentials: p.credentials, Join: p.admit}, p.log)
+	p.transport, err = quicnet.Listen(quicnet.Config{Listen: p.s.overlay, Advertise: p.s.advertise, Credentials: p.credentials, Join: p.admit}, p.log)
 	if err != nil {
 		return err
 	}
-	defer transport.Close() //nolint:errcheck // nothing is written through it any more
+	defer p.transport.Close() //nolint:errcheck // nothing is written through it any more
 	s3Listener, adminListener, err := p.listen()
 	if err != nil {
 		return err
 	}
-	if err := p.wire(ctx, id, transport); err != nil {
+	if err := p.wire(ctx, id); err != nil {
 		return err
 	}
 
@@ -216,10 +217,10 @@ func (p *process) listen() (s3, admin net.Listener, err error) {
 }
 
 // wire makes the node.
-func (p *process) wire(ctx context.Context, id *realm.Identity, transport *quicnet.Transport) error {
+func (p *process) wire(ctx context.Context, id *realm.Identity) error {
 	core := pastry.DefaultConfig(nil)
 	core.LeafSetSize = p.s.leafSetSize
-	member := overlay.New(overlay.Config{Node: core, Seeds: p.seeds()}, transport, p.log)
+	member := overlay.New(overlay.Config{Node: core, Seeds: p.seeds()}, p.transport, p.log)
 	cfg := node.Config{
 		Identity: id, Overlay: member, LeafSetSize: core.LeafSetSize, Store: p.store, CapacityBytes: p.capacity, Zone: p.s.zone, Host: p.s.host, S3: p.s3URL, Admin: p.adminURL,
 		Version: version, ReplaceAfter: p.s.replaceAfter, RepairAfter: p.s.repairAfter, Remember: p.remember, Log: p.log, Now: p.now,
@@ -249,7 +250,7 @@ func newRegistry() *prometheus.Registry {
 func (p *process) serveAdmin(l net.Listener, registry *prometheus.Registry, cancel context.CancelCauseFunc) (stop func()) {
 	h := admin.New(admin.Config{
 		Node: p.node, Objects: p.objects.Load, Identity: p.credentials.Identity, Seeds: p.seeds,
-		Registry: registry, Log: p.log, Now: p.now,
+		Registry: registry, Transport: p.transport.Stats, Log: p.log, Now: p.now,
 	})
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: zap.NewStdLog(p.log.Named("admin"))}
 	go func() {

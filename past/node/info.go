@@ -198,39 +198,46 @@ func (n *Node) learnSystem(ctx context.Context, s *system) {
 	}
 }
 
-// introduce keeps the leaf set's members acquainted until ctx ends.
+// introduce keeps the leaf set's members acquainted until ctx ends, and tells the blocks when who they are, or what they offer, has
+// changed.
 func (n *Node) introduce(ctx context.Context) {
 	changed, cancel := n.cfg.Overlay.Subscribe()
 	defer cancel()
 	tick := time.NewTicker(introduceEvery)
 	defer tick.Stop()
+	var offered uint64 // what the leafs offered when the blocks were told last
 	for {
-		moved := false
 		select {
 		case <-changed:
-			moved = true
+			n.blocks.MembershipChanged() // at once: asking a dead node takes a while
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
 		leafs := n.cfg.Overlay.Leafs()
-		var asked sync.WaitGroup
-		for _, h := range leafs {
-			asked.Go(func() {
-				if err := n.ask(ctx, h); err != nil && ctx.Err() == nil {
-					n.log.Debug("node did not introduce itself", zap.Stringer("nodeId", h.ID), zap.Error(err))
-				}
-			})
-		}
-		asked.Wait()
-		if moved {
+		n.askAll(ctx, leafs)
+		if now := n.ring.offers(leafs); now != offered {
+			offered = now
 			n.blocks.MembershipChanged()
-			n.told.Store(fingerprint(n.ring.Self(), leafs))
-			if n.cfg.Remember != nil {
-				n.cfg.Remember(leafs)
-			}
+		}
+		n.told.Store(fingerprint(n.ring.Self(), leafs))
+		if n.cfg.Remember != nil {
+			n.cfg.Remember(leafs)
 		}
 	}
+}
+
+// askAll introduces this node to others, all at once.
+func (n *Node) askAll(ctx context.Context, others []pastry.NodeHandle) {
+	var asked sync.WaitGroup
+	for _, h := range others {
+		asked.Go(func() {
+			if err := n.ask(ctx, h); err != nil && ctx.Err() == nil {
+				n.log.Debug("node did not introduce itself", zap.Stringer("nodeId", h.ID), zap.Error(err))
+			}
+		})
+	}
+	asked.Wait()
 }
 
 // findSystem waits until the system partition is known.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"sync"
 	"time"
@@ -135,6 +136,16 @@ func (r *ring) keepRegion(g region) {
 	now := r.n.cfg.Now()
 	r.regions = slices.DeleteFunc(r.regions, func(old region) bool { return old.root == g.root || now.Sub(old.heard) > regionAge })
 	r.regions = append(r.regions[max(0, len(r.regions)+1-regionMax):], g)
+}
+
+// offers sums up what placement depends on: who the leafs are, with which disks, and what they offer.
+func (r *ring) offers(leafs []pastry.NodeHandle) uint64 {
+	sum := fnv.New64a()
+	for _, h := range leafs {
+		in, _ := r.introduction(h.ID)
+		fmt.Fprintln(sum, h.ID, in.info.Incarnation, in.info.CapacityBytes, in.info.Zone, in.info.Host)
+	}
+	return sum.Sum64()
 }
 
 // info is what is known of a node, this one included.

@@ -196,19 +196,29 @@ func (r *Registers) Survey(ctx context.Context) ([]PartitionState, error) {
 		return nil, err
 	}
 	out := make([]PartitionState, len(lineages))
+	var asked sync.WaitGroup
+	slots := make(chan struct{}, surveyMax)
 	for i := range lineages {
 		now := lineages[i].Current()
 		out[i] = PartitionState{Lineage: lineages[i], Active: make([]bool, len(now.Members))}
 		for j, m := range now.Members {
-			call, cancel := context.WithTimeout(ctx, callTimeout)
-			var a lineageAnswer
-			_, err := r.cfg.Peers.Do(call, m.Node, rpc.Call{Kind: wire.KindLineage, Body: lineageRequest{Partition: now.Partition}}, &a)
-			cancel()
-			out[i].Active[j] = err == nil && a.Active && a.Epoch == now.Epoch
+			slots <- struct{}{}
+			asked.Go(func() {
+				defer func() { <-slots }()
+				call, cancel := context.WithTimeout(ctx, callTimeout)
+				defer cancel()
+				var a lineageAnswer
+				_, err := r.cfg.Peers.Do(call, m.Node, rpc.Call{Kind: wire.KindLineage, Body: lineageRequest{Partition: now.Partition}}, &a)
+				out[i].Active[j] = err == nil && a.Active && a.Epoch == now.Epoch
+			})
 		}
 	}
+	asked.Wait()
 	return out, nil
 }
+
+// surveyMax is how many members a survey asks at once.
+const surveyMax = 64
 
 // GenesisCheck is the linearizable read that a member makes before it begins a partition (Members).
 func (r *Registers) GenesisCheck(ctx context.Context, l *register.Lineage) (bool, error) {

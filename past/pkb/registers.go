@@ -30,7 +30,6 @@ type Registers struct {
 	queues map[queueKey]*queue
 
 	marks chan mark // chosen deletions to tell of; full: dropped. Closed by nobody.
-	work  sync.WaitGroup
 	stats Stats
 }
 
