@@ -27,8 +27,8 @@ func TestClients(t *testing.T) {
 		name string
 		make func(t *testing.T) *endpoint
 	}{
-		{"One", func(t *testing.T) *endpoint { return &endpoint{node: cluster.Start(t)} }},
-		{"Five", func(t *testing.T) *endpoint { return &endpoint{node: cluster.Dev(t, 5).Nodes[3]} }},
+		{"One", func(t *testing.T) *endpoint { return &endpoint{node: cluster.Start(t), files: 500} }},
+		{"Five", func(t *testing.T) *endpoint { return &endpoint{node: cluster.Dev(t, 5).Nodes[3], files: 2000} }},
 		{"TLS", func(t *testing.T) *endpoint {
 			cert, key, roots := certificate(t)
 			return &endpoint{node: cluster.Start(t, "--tls-cert="+cert, "--tls-key="+key), caFile: cert, roots: roots}
@@ -111,7 +111,7 @@ func testAWSSync(t *testing.T, e *endpoint) {
 	needs(t, "aws")
 	s := newShell(t, e)
 	up, down := filepath.Join(s.home, "up"), filepath.Join(s.home, "down")
-	tree(t, up, 2000)
+	tree(t, up, e.files)
 	s.aws(t, "s3", "mb", "s3://aws-sync")
 	s.aws(t, "s3", "sync", "--only-show-errors", up, "s3://aws-sync/under/")
 	s.aws(t, "s3", "sync", "--only-show-errors", "s3://aws-sync/under/", down)

@@ -91,13 +91,24 @@ func (s *Status) String() string {
 	return fmt.Sprintf("%s, %d nodes, %d with storage: %s", s.State, s.Nodes, s.StorageNodes, strings.Join(s.Reasons, "; "))
 }
 
-// WaitWhole waits until every one of the nodes says that the ring is whole and consists of them.
+// WaitWhole waits until every one of the nodes says that the ring is whole and consists of them. A test that waits in vain shows how
+// what they said changed.
 func WaitWhole(t testing.TB, within time.Duration, nodes ...*Node) {
 	t.Helper()
 	begin := time.Now()
+	var said []string
 	for _, n := range nodes {
-		if err := Poll(max(0, within-time.Since(begin)), func() error { return n.Whole(len(nodes)) }); err != nil {
-			t.Fatalf("not whole as %s sees it: %v", n.ID[:8], err)
+		last := ""
+		err := Poll(max(0, within-time.Since(begin)), func() error {
+			err := n.Whole(len(nodes))
+			if err != nil && err.Error() != last {
+				last = err.Error()
+				said = append(said, fmt.Sprintf("%6.1f s, %s: %s", time.Since(begin).Seconds(), n.ID[:8], last))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatalf("not whole as %s sees it: %v\nBefore:\n%s", n.ID[:8], err, strings.Join(said[max(0, len(said)-30):], "\n"))
 		}
 	}
 	t.Logf("whole after %v", time.Since(begin).Round(100*time.Millisecond))
