@@ -1,6 +1,7 @@
 package pkb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	mathrand "math/rand/v2"
@@ -40,9 +41,10 @@ type caretaker struct {
 }
 
 func (c *caretaker) run(ctx context.Context) {
+	every := cmp.Or(c.r.cfg.CaretakeEvery, caretakeEvery)
 	for {
 		select {
-		case <-time.After(caretakeEvery/2 + time.Duration(mathrand.Int64N(int64(caretakeEvery)))):
+		case <-time.After(every/2 + time.Duration(mathrand.Int64N(int64(every)))):
 		case <-ctx.Done():
 			return
 		}

@@ -113,7 +113,7 @@ func (c *cluster) start(i int, store blockstore.Store, incarnation uint64) *node
 	system := c.system
 	c.mu.Unlock()
 	n.registers = New(Config{
-		Peers: n.peers, Self: n.self, Keys: c.secret, Directory: &ring{n}, System: system, ReplaceAfter: time.Second, Log: zap.NewNop(), Now: now,
+		Peers: n.peers, Self: n.self, Keys: c.secret, Directory: &ring{n}, System: system, ReplaceAfter: time.Second, CaretakeEvery: 200 * time.Millisecond, Log: zap.NewNop(), Now: now,
 		SaveSystem: func(l register.Lineage) error {
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -44,8 +44,10 @@ type Config struct {
 	SaveSystem func(register.Lineage) error
 	// ReplaceAfter is how long a member is out of reach before another takes its place.
 	ReplaceAfter time.Duration
-	Log          *zap.Logger
-	Now          func() time.Time
+	// CaretakeEvery is the pause between looks at the partitions, before jitter; 0 means 3 s.
+	CaretakeEvery time.Duration
+	Log           *zap.Logger
+	Now           func() time.Time
 }
 
 // route is what this gateway knows of the partition of a bucket.
