@@ -7,6 +7,7 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -114,18 +115,41 @@ func (s *server) isReady() bool {
 func (s *server) api(f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
-		_ = control.SetReadDeadline(time.Now().Add(requestTime)) // not every writer can
-		_ = control.SetWriteDeadline(time.Now().Add(2 * answerTime))
+		_ = control.SetWriteDeadline(time.Now().Add(2 * answerTime)) // not every writer can
 		ctx, cancel := context.WithTimeout(r.Context(), answerTime)
 		defer cancel()
-		r.Body = http.MaxBytesReader(w, r.Body, requestMax)
-		v, err := f(r.WithContext(ctx))
+		var v any
+		err := readBody(w, r)
+		if err == nil {
+			v, err = f(r.WithContext(ctx))
+		}
 		if err != nil {
 			s.fail(w, err)
 			return
 		}
 		s.answer(w, http.StatusOK, v)
 	}
+}
+
+// readBody takes a request's body into memory, within requestTime. The deadline ends with it: one that passed while the request is worked
+// on would cancel the context of its connection, and so of every later request there (net/http reads ahead to notice a client's end).
+func readBody(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(requestTime)) // not every writer can
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, requestMax))
+	_ = control.SetReadDeadline(time.Time{})
+	var long *http.MaxBytesError
+	if errors.As(err, &long) {
+		return refuse(http.StatusRequestEntityTooLarge, "the body is longer than %d bytes", long.Limit)
+	}
+	if err != nil {
+		return refuse(http.StatusBadRequest, "body: %v", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return nil
 }
 
 func (s *server) answer(w http.ResponseWriter, status int, v any) {
@@ -224,10 +248,6 @@ func decode(r *http.Request, v any) error {
 			return nil
 		}
 		err = errors.New("more than one value")
-	}
-	var long *http.MaxBytesError
-	if errors.As(err, &long) {
-		return refuse(http.StatusRequestEntityTooLarge, "the body is longer than %d bytes", long.Limit)
 	}
 	return refuse(http.StatusBadRequest, "body: %v", err)
 }
