@@ -23,6 +23,9 @@ var (
 	// rewritten (ErrCorrupt is then wrapped too). The store refuses all writes from then on, since what a failed fsync
 	// dropped cannot be known; reads go on.
 	ErrReadOnly = errors.New("store is read-only after a disk error")
+	// ErrEntriesDamaged says that the entries rotted where they must be rewritten: the store is read-only, and so it will be after
+	// every further start, until the entries are discarded. It always comes with ErrReadOnly and ErrCorrupt.
+	ErrEntriesDamaged = errors.New("entries are damaged beyond what a restart mends")
 	// ErrClosed says that Close was called.
 	ErrClosed = errors.New("store is closed")
 	// ErrFormat says that the directory was written by a newer release, or by something else.
@@ -44,6 +47,9 @@ type Store interface {
 
 	// Usage reports space, in bytes. It costs no disk access.
 	Usage() Usage
+	// Err returns nil while the store takes writes, and why it does not once it is read-only: an error wrapping ErrReadOnly, and
+	// ErrCorrupt if that is for damage. Where it is not ErrEntriesDamaged, opening the store anew mends the damage. It costs no disk access.
+	Err() error
 	// Close waits for running operations, syncs and releases the directory. Later calls return ErrClosed.
 	Close() error
 }

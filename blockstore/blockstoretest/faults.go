@@ -68,6 +68,9 @@ func testReadOnly(t *testing.T, d Device) {
 		s := open(t, d, Options{})
 		put(t, s, 1, 5000)
 		set(t, s, true, "a", "1", "b", "2")
+		if err := s.Err(); err != nil {
+			t.Fatalf("Err on a sound disk: %v", err)
+		}
 		d.FailWrites(syscall.EIO)
 		var b blockstore.Batch
 		b.Set([]byte("a"), []byte("3"))
@@ -77,6 +80,7 @@ func testReadOnly(t *testing.T, d Device) {
 			wantErr(t, s.Apply(ctx, &b, true), blockstore.ErrReadOnly)
 		}
 		d.FailWrites(nil) // the disk recovers; what it dropped meanwhile is not known
+		wantErr(t, s.Err(), blockstore.ErrReadOnly)
 		wantErr(t, s.Put(ctx, fragmentKey(3), Body(3, 100)), blockstore.ErrReadOnly)
 		wantErr(t, s.Apply(ctx, &b, true), blockstore.ErrReadOnly)
 		wantErr(t, s.Apply(ctx, &b, false), blockstore.ErrReadOnly)

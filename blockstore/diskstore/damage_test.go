@@ -127,8 +127,8 @@ func TestDamagedTableEndsWriting(t *testing.T) {
 			err = s.flush(s.entries.db)
 		}
 	}
-	if !errors.Is(err, blockstore.ErrReadOnly) || !errors.Is(err, blockstore.ErrCorrupt) {
-		t.Fatalf("writes end with %v, want ErrReadOnly because of ErrCorrupt", err)
+	if !errors.Is(err, blockstore.ErrReadOnly) || !errors.Is(err, blockstore.ErrCorrupt) || !errors.Is(err, blockstore.ErrEntriesDamaged) {
+		t.Fatalf("writes end with %v, want ErrReadOnly because of ErrEntriesDamaged", err)
 	}
 	if v, err := s.Get(ctx, []byte("key-1-1")); err != nil || !bytes.Equal(v, blockstoretest.Body(1, 400)) {
 		t.Fatalf("Get after it: %d bytes, %v", len(v), err)

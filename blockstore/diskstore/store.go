@@ -304,6 +304,9 @@ func (s *Store) Usage() blockstore.Usage {
 	}
 }
 
+// Err implements blockstore.Store.
+func (s *Store) Err() error { return s.breaker.err() }
+
 // databaseBytes is the size of both databases.
 func (s *Store) databaseBytes() int64 {
 	return int64(s.entries.db.Metrics().DiskSpaceUsage() + s.index.db.Metrics().DiskSpaceUsage())
@@ -340,7 +343,7 @@ func (s *Store) entriesStuck(err error) {
 	if !s.breaker.tripped() {
 		s.countCorrupt()
 	}
-	s.breaker.trip("compact entries", err)
+	s.breaker.trip("compact entries", fmt.Errorf("%w: %w", blockstore.ErrEntriesDamaged, err))
 }
 
 func (s *Store) indexStuck(err error) {

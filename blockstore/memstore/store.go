@@ -289,6 +289,16 @@ func (s *Store) Each(ctx context.Context, from []byte, f func(blockstore.Fragmen
 	return nil
 }
 
+// Err implements blockstore.Store.
+func (s *Store) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", blockstore.ErrReadOnly, s.failed)
+}
+
 // Usage implements blockstore.Store.
 func (s *Store) Usage() blockstore.Usage {
 	s.mu.Lock()
