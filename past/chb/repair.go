@@ -444,7 +444,7 @@ func (b *Blocks) lookAt(ctx context.Context, own []ownBlock) (result looked) {
 		whole := bl.whole()
 		missing := 0
 		if p.Rank == 0 {
-			result.debts += p.Debts
+			result.debts += max(0, p.Debts-bl.rebuilt)
 			missing = max(0, p.Missing-bl.rebuilt)
 		}
 		result.trouble = result.trouble || !whole

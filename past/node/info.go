@@ -69,6 +69,9 @@ func (n *Node) info() Info {
 		Incarnation: n.memory.incarnation, S3: n.cfg.S3, Admin: n.cfg.Admin, Version: n.cfg.Version, Boot: n.memory.boot, Membership: n.told.Load(), Blocks: n.blocks.Status(),
 		Address: addressOf(n.cfg.Overlay.Self()),
 	}
+	if n.cfg.Store.Err() != nil {
+		i.CapacityBytes, i.FreeBytes = 0, 0 // placement and partitions turn to others
+	}
 	copy(i.PublicKey[:], id.PublicKey())
 	return i
 }

@@ -97,6 +97,9 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	return n, nil
 }
 
+// Begun reports whether this disk knows the realm's system partition.
+func (n *Node) Begun() bool { return n.memory.system() != nil }
+
 // Found begins the realm's system partition on this disk, once, when the realm is founded.
 func (n *Node) Found(ctx context.Context) error {
 	if n.memory.system() != nil {
@@ -117,7 +120,7 @@ func (n *Node) Found(ctx context.Context) error {
 }
 
 // Run takes part in the ring until ctx ends, and awaits everything it started. It returns an error if the overlay fails, or
-// ErrReborn if the disk has to come back as a new incarnation: start again.
+// ErrReborn, ErrDiscard or ErrReopen if the disk has to be opened again.
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -209,49 +212,4 @@ func (n *Node) checkGenesis(ctx context.Context, l *register.Lineage) (bool, err
 	return r.GenesisCheck(ctx, l)
 }
 
-// ErrReborn says that the disk lost register state that others have: it forgets all of it and comes back as a new incarnation.
-var ErrReborn = errors.New("node: register state damaged; starting again as a new incarnation")
-
 var errNoSystem = errors.New("node: the system partition is not known yet")
-
-func (n *Node) reportDamage(id register.PartitionID) {
-	select {
-	case n.damaged <- id:
-	default:
-	}
-}
-
-// watchDamage ends the node when it lost state of partitions that all have other members. Where one does not, the damage stays
-// reported and the rest goes on being served: there is nobody to get it back from.
-func (n *Node) watchDamage(ctx context.Context, stop context.CancelCauseFunc) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case id := <-n.damaged:
-			if alone := n.alone(); alone != nil {
-				n.log.Error("damaged register state has no other copy", zap.Stringer("damaged", id), zap.Stringer("alone", *alone))
-				continue
-			}
-			if err := n.memory.rebirth(ctx); err != nil {
-				n.log.Error("new incarnation not written", zap.Error(err))
-				continue
-			}
-			stop(ErrReborn)
-			return
-		}
-	}
-}
-
-// alone returns a partition that this disk is the only member of, nil if there is none.
-func (n *Node) alone() *register.PartitionID {
-	for id, m := range n.members.Partitions() {
-		if c := m.Lineage.Current(); len(m.Lineage.Genesis.Members) > 0 && len(c.Members) == 1 && c.Members[0] == n.identity().Member {
-			return &id
-		}
-	}
-	return nil
-}
-
-// Replicated reports whether every partition of this disk has other members, so that it can be lost.
-func (n *Node) Replicated() bool { return n.alone() == nil }

@@ -256,6 +256,9 @@ func (r *ring) Member(id pastry.NodeID) (register.MemberID, bool) {
 		}
 	}
 	info, ok := r.info(id)
+	if ok && info.CapacityBytes == 0 {
+		return register.MemberID{}, true
+	}
 	return register.MemberID{Node: id, Incarnation: info.Incarnation, PublicKey: info.PublicKey}, ok && info.Incarnation != 0
 }
 

@@ -467,6 +467,9 @@ func (m *Members) handleForget(ctx context.Context, _ overlaywire.Peer, req rpc.
 		b.DeleteRange(rowKey(tag, p.id, 0, ""), rowKey(tag, p.id, upTo, ""))
 	}
 	p.m.Release()
+	if p.m.Epoch < q.Lineage.Epoch() {
+		p.m.Active = false // there is nothing to be pulled any more
+	}
 	b.Set(memberKey(p.id), wire.Marshal(&p.m))
 	return nil, nil, m.store.Apply(ctx, &b, true)
 }

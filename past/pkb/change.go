@@ -247,7 +247,7 @@ func (r *Registers) choose(ctx context.Context, id register.PartitionID, keep []
 			break
 		}
 		taken := slices.ContainsFunc(members, func(m register.MemberID) bool { return m.Node == node })
-		if m, ok := r.cfg.Directory.Member(node); ok && !taken {
+		if m, ok := r.cfg.Directory.Member(node); ok && m.Node == node && !taken {
 			members = append(members, m)
 		}
 	}

@@ -71,20 +71,12 @@ func TestGrowth(t *testing.T) {
 	}
 }
 
-// openOn opens the test bucket on a node that came after it was made, from the lineage that is written down.
+// openOn opens the test bucket on a node that came after it was made.
 func (c *cluster) openOn(i int) {
 	c.t.Helper()
-	r := c.node(i).registers
-	l, err := r.readLineage(c.t.Context(), register.PartitionID(testBucket))
-	if err != nil {
+	if err := c.node(i).registers.OpenBucket(c.t.Context(), testBucket, past.Register{}, c.made); err != nil {
 		c.t.Fatal(err)
 	}
-	// The key is not in the lineage: tests that write from late nodes make the bucket after those have come.
-	r.mu.Lock()
-	if r.routes[testBucket] == nil {
-		r.routes[testBucket] = newRoute(l, nil)
-	}
-	r.mu.Unlock()
 }
 
 // TestMemberReplaced has a spare node take the place of one that stays away.
@@ -140,7 +132,12 @@ func TestRestart(t *testing.T) {
 	for i := 1; i <= 3; i++ {
 		c.start(i, stores[i], uint64(100+i))
 	}
-	c.openOn(2)
+	c.eventually("not open after restart", func() string {
+		if err := c.node(2).registers.OpenBucket(t.Context(), testBucket, past.Register{}, c.made); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	c.eventually("not readable after restart", func() string {
 		got, err := c.node(2).registers.Read(t.Context(), reg(testBucket, "a"))
 		if err != nil || string(got.Value) != "1" {

@@ -31,6 +31,7 @@ type cluster struct {
 	secret secrets
 	keys   map[pastry.NodeID]ed25519.PrivateKey
 	system register.Lineage
+	made   []byte // the test bucket's genesis
 
 	mu    sync.Mutex // guards nodes and deaf
 	nodes map[pastry.NodeID]*node
@@ -288,6 +289,7 @@ func (c *cluster) bucket(id past.BucketID) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.made = g
 	for _, n := range first {
 		if err := n.registers.OpenBucket(c.t.Context(), id, past.Register{}, g); err != nil {
 			c.t.Fatal(err)

@@ -37,7 +37,8 @@ type Keys interface {
 
 // Directory knows the storage nodes that may become members.
 type Directory interface {
-	// Member returns a live storage node's disk as it introduced itself.
+	// Member returns a live storage node's disk as it introduced itself; the zero MemberID for a live node that offers no storage, or
+	// none any more.
 	Member(id pastry.NodeID) (register.MemberID, bool)
 	// Storage returns how many storage nodes are live.
 	Storage() int

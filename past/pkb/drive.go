@@ -154,7 +154,12 @@ func (d *drive) carryOut(out *register.Outbox) *register.Result {
 			a.Proof = d.proof(a)
 			s.Message = a
 		}
-		go d.ask(d.epoch, d.config.Partition, d.config.Members[s.To].Node, s)
+		node := d.config.Members[s.To].Node
+		if len(d.config.Members) == 1 && node == d.r.cfg.Peers.Ring().Self() {
+			d.ask(d.epoch, d.config.Partition, node, s) // nobody else could answer meanwhile
+			continue
+		}
+		go d.ask(d.epoch, d.config.Partition, node, s)
 	}
 	if !out.Chosen.IsZero() && out.Done != nil && !isLive(out.Done.Value) {
 		d.r.tellChosen(d.config, d.group, out.Chosen)
@@ -177,6 +182,9 @@ func backoff(attempt int) time.Duration {
 
 // proof proves the value at the ballot; all members get the same one.
 func (d *drive) proof(a register.Accept) []byte {
+	if d.r.cfg.Keys == nil || d.rt.key == nil {
+		return nil // no gateway: members refuse it
+	}
 	if d.sum.proof == nil || d.sum.ballot != a.Ballot {
 		d.sum.ballot = a.Ballot
 		d.sum.proof = prove(d.rt.key, d.r.cfg.Keys.MACKey(), digest(d.config.Partition, d.group, a.Ballot, a.Value))
@@ -184,8 +192,8 @@ func (d *drive) proof(a register.Accept) []byte {
 	return d.sum.proof
 }
 
-// ask sends one message to one member and feeds the answer back. It runs on a goroutine of its own and ends with the request, which
-// does not end with the operation: what a majority accepted, the others should have too.
+// ask sends one message to one member and feeds the answer back. It runs on a goroutine of its own, unless this node is the only
+// member, and ends with the request, which does not end with the operation: what a majority accepted, the others should have too.
 func (d *drive) ask(epoch uint64, partition register.PartitionID, node pastry.NodeID, s register.Send) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), callTimeout)
 	defer cancel()

@@ -176,3 +176,13 @@ type forgetRequest struct {
 	Lineage register.Lineage `cbor:"1,keyasint"`
 	Drop    bool             `cbor:"2,keyasint,omitempty"`
 }
+
+// What every operation sends is handed over as it is where a node asks itself: proposers make values and never change them, members
+// decode them anew from disk. A lineage would be shared with a partition's state and goes through its encoding.
+
+func (readRequest) Shareable() bool    { return true }
+func (prepareRequest) Shareable() bool { return true }
+func (acceptRequest) Shareable() bool  { return true }
+func (scanRequest) Shareable() bool    { return true }
+
+func (s standing) Shareable() bool { return s.Lineage == nil }

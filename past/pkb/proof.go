@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/subtle"
 	"errors"
+	"sync"
 
 	"larder/past"
 	"larder/past/register"
@@ -42,14 +43,28 @@ func withoutBodies(v register.Value) register.Value {
 	return register.Value{Entries: entries, Chain: v.Chain}
 }
 
+// keyed is a hasher with a key. Making one costs as much as a hundred sums of 32 bytes, so they are kept.
+type keyed struct {
+	key [32]byte
+	h   *blake3.Hasher
+}
+
+var keyedPool sync.Pool // of *keyed
+
 func mac(key [32]byte, sum [32]byte) [macLen]byte {
-	h, err := blake3.NewKeyed(key[:])
-	if err != nil {
-		panic(err) // 32 bytes are always right
+	k, _ := keyedPool.Get().(*keyed)
+	if k == nil || k.key != key {
+		h, err := blake3.NewKeyed(key[:])
+		if err != nil {
+			panic(err) // 32 bytes are always right
+		}
+		k = &keyed{key, h}
 	}
-	_, _ = h.Write(sum[:])
+	k.h.Reset()
+	_, _ = k.h.Write(sum[:])
 	var out [macLen]byte
-	h.Sum(out[:0])
+	k.h.Sum(out[:0])
+	keyedPool.Put(k)
 	return out
 }
 

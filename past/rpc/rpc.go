@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -38,12 +39,40 @@ type Handler func(ctx context.Context, from overlaywire.Peer, req Request) (answ
 type Request struct {
 	Kind wire.Kind
 	body []byte
+	own  any // instead of body, where a node asks itself with a Shareable
 	// Data is the request's data, in one piece or, where a node asks itself, in the pieces that it gave.
 	Data [][]byte
 }
 
 // Decode fills v, a pointer to the request's type, from its body.
-func (r *Request) Decode(v any) error { return wire.Unmarshal(r.body, v) }
+func (r *Request) Decode(v any) error {
+	if r.own != nil {
+		if handOver(v, r.own) {
+			return nil
+		}
+		return wire.Unmarshal(wire.Marshal(r.own), v)
+	}
+	return wire.Unmarshal(r.body, v)
+}
+
+// Shareable is a request or an answer that need not be encoded where a node asks itself. Shareable reports whether whoever made it
+// leaves everything in it as it is from then on; whoever gets it does anyway.
+type Shareable interface{ Shareable() bool }
+
+// handOver sets what v points to to own, a value of the same type or a pointer to one. It returns false if own is of another type.
+func handOver(v, own any) bool {
+	to, from := reflect.ValueOf(v).Elem(), reflect.Indirect(reflect.ValueOf(own))
+	if to.Type() != from.Type() {
+		return false
+	}
+	to.Set(from)
+	return true
+}
+
+func shareable(v any) bool {
+	s, ok := v.(Shareable)
+	return ok && s.Shareable()
+}
 
 // Peers sends requests and hands incoming ones to handlers.
 type Peers struct {
@@ -165,14 +194,24 @@ func finish(f wire.Frame, answer any) ([]byte, error) {
 	return nil, fmt.Errorf("%w: answer of kind %#x", wire.ErrFrame, uint8(f.Kind))
 }
 
-// local asks this node itself, without a stream. The bodies still go through their encoding, so that handler and caller share nothing.
+// local asks this node itself, without a stream. Unless they are Shareable the bodies still go through their encoding, so that handler
+// and caller share nothing.
 func (p *Peers) local(ctx context.Context, call Call, answer any) ([]byte, error) {
-	body, out, err := p.answer(ctx, p.self, Request{Kind: call.Kind, body: wire.Marshal(call.Body), Data: call.Data})
+	req := Request{Kind: call.Kind, Data: call.Data}
+	if shareable(call.Body) {
+		req.own = call.Body
+	} else {
+		req.body = wire.Marshal(call.Body)
+	}
+	body, out, err := p.answer(ctx, p.self, req)
 	if err != nil {
 		return nil, asError(err)
 	}
 	if cap(call.Into) >= len(out) && call.Into != nil {
 		out = append(call.Into[:0], out...)
+	}
+	if answer != nil && shareable(body) && handOver(answer, body) {
+		return out, nil
 	}
 	return finish(wire.Frame{Kind: wire.KindOK, Body: wire.Marshal(body), Data: out}, answer)
 }
