@@ -100,14 +100,14 @@ func (r *Ring) read(t testing.TB) {
 	}
 }
 
-// Join adds a node to the ring of those that run, with a ticket of the first of them.
+// Join adds a node to the ring, with a ticket of one that runs.
 func (r *Ring) Join(t testing.TB, via *Node, flags ...string) *Node {
 	t.Helper()
 	ticket := filepath.Join(t.TempDir(), "ticket")
 	if err := os.WriteFile(ticket, []byte(via.Ticket(t)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n := Prepare(t, append([]string{"--ticket=" + ticket}, flags...)...)
+	n := Prepare(t, append([]string{"--ticket=" + ticket, "--join=" + via.overlay()}, flags...)...)
 	n.Start(t)
 	n.Keys = r.Keys
 	r.Nodes = append(r.Nodes, n)
