@@ -211,3 +211,13 @@ func TestParse(t *testing.T) {
 		t.Errorf("%s %s %v", scheme, host, err)
 	}
 }
+
+func TestParseStat(t *testing.T) {
+	line := "42 (a ) (b) S 1 2 3 4 5 6 7 8 9 10 120 30 15 16 17"
+	if got, err := parseStat([]byte(line)); err != nil || got != 150 {
+		t.Errorf("%d, %v", got, err)
+	}
+	if _, err := parseStat([]byte("42 (x) S 1")); err == nil {
+		t.Error("short line accepted")
+	}
+}

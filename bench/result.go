@@ -22,6 +22,7 @@ type Result struct {
 	P95            time.Duration `json:"p95Ns"`
 	P99            time.Duration `json:"p99Ns"`
 	Max            time.Duration `json:"maxNs"`
+	CPU            time.Duration `json:"cpuPerRequestNs,omitempty"` // of the server; 0 if it was not measured
 	countsRequests bool
 }
 
@@ -84,10 +85,10 @@ func percentile(sorted []time.Duration, p float64) time.Duration {
 // Print writes results as a table.
 func Print(w io.Writer, results []Result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "load\trate\t\tp50\tp95\tp99\trequests\terrors\t")
+	fmt.Fprintln(t, "load\trate\t\tp50\tp95\tp99\trequests\terrors\tcpu/req\t")
 	for _, r := range results {
 		v, unit := r.Figure()
-		fmt.Fprintf(t, "%s\t%.0f\t%s\t%s\t%s\t%s\t%d\t%d\t\n", r.Load, v, unit, round(r.P50), round(r.P95), round(r.P99), r.Requests, r.Errors)
+		fmt.Fprintf(t, "%s\t%.0f\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t\n", r.Load, v, unit, round(r.P50), round(r.P95), round(r.P99), r.Requests, r.Errors, r.CPU.Round(time.Microsecond))
 	}
 	return t.Flush()
 }

@@ -24,8 +24,9 @@ type Config struct {
 	Verify               bool // compare bodies that are read
 	Insecure             bool // take any TLS certificate
 	Keep                 bool // leave the bucket and its objects
-	// Around, if not nil, is called before and after each load is measured: for whoever reads the server's counters.
-	Around func(l Load, begins bool)
+	// PIDs are the server's processes, where they run on this machine: their processor time is measured along. On a machine that
+	// is busy with other things it says more than the rate.
+	PIDs []int
 }
 
 // Runner runs loads against one endpoint. Its methods are not safe for concurrent use.
@@ -75,13 +76,7 @@ func (r *Runner) Run(ctx context.Context) ([]Result, error) {
 		if err := r.prepare(ctx, l); err != nil {
 			return out, fmt.Errorf("bench: prepare %s: %w", l.Name, err)
 		}
-		if r.cfg.Around != nil {
-			r.cfg.Around(l, true)
-		}
 		res, err := r.measure(ctx, l)
-		if r.cfg.Around != nil {
-			r.cfg.Around(l, false)
-		}
 		if err != nil {
 			return out, fmt.Errorf("bench: %s: %w", l.Name, err)
 		}
@@ -118,8 +113,17 @@ func (r *Runner) measure(ctx context.Context, l Load) (Result, error) {
 	if l.Verb == Delete {
 		most = r.written[name] - r.deleted[name]
 	}
+	before, err := cpuTime(r.cfg.PIDs)
+	if err != nil {
+		return Result{}, err
+	}
 	w := r.work(l, name, most)
 	res := w.run(limited)
+	after, err := cpuTime(r.cfg.PIDs)
+	if err != nil {
+		return Result{}, err
+	}
+	res.CPU = (after - before) / time.Duration(max(res.Requests, 1))
 	switch done := min(w.next.Load(), most); l.Verb {
 	case Put:
 		r.written[name] += done

@@ -51,6 +51,7 @@ func benchCommand() *cobra.Command {
 	f.BoolVar(&s.cfg.Verify, "verify", false, "compare the bodies that are read with those that were put")
 	f.BoolVar(&s.cfg.Insecure, "insecure", false, "take any TLS certificate")
 	f.BoolVar(&s.cfg.Keep, "keep", false, "leave the objects")
+	f.IntSliceVar(&s.cfg.PIDs, "pid", nil, "processes of the server, if it runs here: prints their processor time per request")
 	f.BoolVar(&s.json, "json", false, "print JSON")
 	return cmd
 }
