@@ -47,6 +47,29 @@ func (p *process) identify(ctx context.Context) (id *realm.Identity, err error) 
 	return id, realm.Save(dir, id)
 }
 
+// found begins the system partition of a realm that was founded here, once for ever: a disk that was lost since then must not begin
+// it again, empty.
+func (p *process) found(ctx context.Context, id *realm.Identity) error {
+	if id.RootKey == nil || p.s.ticket != "" || len(p.s.join) > 0 || len(p.remembered().Peers) > 0 {
+		return nil
+	}
+	mark := filepath.Join(p.s.data, "realm", "begun")
+	_, err := os.Stat(mark)
+	switch {
+	case err == nil && p.node.Begun():
+		return nil
+	case err == nil:
+		return fmt.Errorf("%s is empty, and realm %v was begun here before: name another node of it with --join, or remove %s to found a new realm",
+			p.storeDir(), id.Realm.ID, filepath.Join(p.s.data, "realm"))
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	}
+	if err := p.node.Found(ctx); err != nil {
+		return err
+	}
+	return os.WriteFile(mark, nil, 0o600)
+}
+
 // roles are what the settings make of this node.
 func (p *process) roles() (roles wire.Roles) {
 	if p.s.s3 != "" {

@@ -53,22 +53,45 @@ func serveCommand() *cobra.Command {
 // memoryLimit is where the collector begins to work harder, in bytes: the whole process is to stay under 200 MB (docs/figures.md).
 const memoryLimit = 170 << 20
 
-// serve runs a node until ctx ends. A node that has to come back as a new incarnation does so here.
+// gcPercent lets the heap grow to five times what is in use before it is collected, memoryLimit permitting: little is in use, and at
+// Go's default of 100 a quarter of the processor time of small requests went to the collector.
+const gcPercent = 400
+
+// serve runs a node until ctx ends. A node whose disk has to be opened anew, perhaps as a new incarnation, starts again here.
 func serve(ctx context.Context, s settings) error {
 	debug.SetMemoryLimit(memoryLimit)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	log, err := newLog(s.logLevel)
 	if err != nil {
 		return err
 	}
 	defer log.Sync() //nolint:errcheck // standard error
-	for {
+	for began := time.Now(); ; began = time.Now() {
 		p := &process{s: s, log: log}
-		if err := p.run(ctx); !errors.Is(err, node.ErrReborn) {
+		err := p.run(ctx)
+		if errors.Is(err, node.ErrDiscard) {
+			if e := diskstore.DiscardEntries(nil, p.storeDir()); e != nil {
+				return errors.Join(err, e)
+			}
+		} else if !errors.Is(err, node.ErrReborn) && !errors.Is(err, node.ErrReopen) {
 			return err
 		}
-		log.Warn("starting again as a new incarnation")
+		log.Warn("starting again", zap.Error(err))
+		if time.Since(began) > againAfter {
+			continue
+		}
+		select { // what one start does not mend, the next will hardly
+		case <-time.After(againAfter):
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
+
+// againAfter is the least time between two starts of one process.
+const againAfter = 3 * time.Second
 
 func newLog(level string) (*zap.Logger, error) {
 	l, err := zapcore.ParseLevel(level)
@@ -122,6 +145,10 @@ func (p *process) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	defer adminListener.Close() //nolint:errcheck // closed before, unless the start failed
+	if s3Listener != nil {
+		defer s3Listener.Close() //nolint:errcheck // the same
+	}
 	if err := p.wire(ctx, id); err != nil {
 		return err
 	}
@@ -142,8 +169,8 @@ func (p *process) run(ctx context.Context) (err error) {
 	}
 	stopS3, err := p.serveS3(ctx, s3Listener, registry, cancel)
 	if err != nil {
-		cancel(err)
-		return err
+		cancel(err) // which does nothing if ctx ended, and err is because of that
+		return stopped(ctx)
 	}
 	<-ctx.Done()
 	stopS3()
@@ -179,21 +206,28 @@ func (p *process) measure() error {
 // metadataBytes is what a node without storage may use for what it remembers.
 const metadataBytes = 1 << 30
 
-// openStore opens the disk. Where what it remembers is damaged and others have it all, it starts afresh as a new incarnation.
+func (p *process) storeDir() string { return filepath.Join(p.s.data, "store") }
+
+// openStore opens the disk. Errors wrap node.ErrDiscard where what it remembers is damaged and others have it all.
 func (p *process) openStore() (blockstore.Store, error) {
-	o := diskstore.Options{Dir: filepath.Join(p.s.data, "store"), CapacityBytes: max(p.capacity, metadataBytes), Log: p.log}
+	o := diskstore.Options{Dir: p.storeDir(), CapacityBytes: max(p.capacity, metadataBytes), Log: p.log}
 	store, err := diskstore.Open(o)
+	if err != nil { // a nil *diskstore.Store is no nil blockstore.Store
+		return nil, p.afterDamage(err)
+	}
+	return store, nil
+}
+
+// afterDamage adds to an error of a start what follows from it, where it says that what the disk remembers is damaged.
+func (p *process) afterDamage(err error) error {
 	if !errors.Is(err, blockstore.ErrCorrupt) {
-		return store, err
+		return err
 	}
 	if !p.remembered().Replicated {
-		return nil, fmt.Errorf("%w; no other node has what is lost here, so nothing was touched", err)
+		return fmt.Errorf("%w; no other node is known to have what is lost here, so nothing was touched", err)
 	}
 	p.log.Error("store damaged: coming back as a new incarnation, to be filled by the other members", zap.Error(err))
-	if err := diskstore.DiscardEntries(nil, o.Dir); err != nil {
-		return nil, err
-	}
-	return diskstore.Open(o)
+	return fmt.Errorf("%w: %w", node.ErrDiscard, err)
 }
 
 // listen binds the TCP addresses, so that a taken port is found before anything is begun. A nil listener is for no gateway.
@@ -227,12 +261,9 @@ func (p *process) wire(ctx context.Context, id *realm.Identity) error {
 	}
 	var err error
 	if p.node, err = node.New(ctx, cfg); err != nil {
-		return err
+		return p.afterDamage(err)
 	}
-	if id.RootKey != nil && p.s.ticket == "" && len(p.s.join) == 0 && len(p.remembered().Peers) == 0 {
-		return p.node.Found(ctx)
-	}
-	return nil
+	return p.found(ctx, id)
 }
 
 // seeds are where others of the ring may be: as told, and as remembered.
