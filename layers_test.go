@@ -98,8 +98,6 @@ var lattice = []room{
 	{path: "bench", imports: []string{"auth/sigv4"},
 		why: "it loads any S3 server and must not know ours; the signer is no more than S3"},
 
-	{path: "bench", imports: []string{"auth/sigv4"}, tests: []string{"gateway", "gateway/gatewaytest"},
-		why: "bench loads any S3 endpoint, others' too: it may know ours only by S3"},
 	{path: "admin", imports: wiring, tests: []string{"blockstore/memstore", "gateway/gatewaytest", "pastry/overlay/memnet"},
 		why: "the admin API looks at a node from outside; nothing that it looks at may need it"},
 	{path: "cmd/larder", imports: append([]string{"admin", "bench"}, wiring...),
