@@ -68,7 +68,8 @@ func serve(ctx context.Context, s settings) error {
 		return err
 	}
 	defer log.Sync() //nolint:errcheck // standard error
-	for began := time.Now(); ; began = time.Now() {
+	var again time.Time // when it was started again last
+	for {
 		p := &process{s: s, log: log}
 		err := p.run(ctx)
 		if errors.Is(err, node.ErrDiscard) {
@@ -79,19 +80,17 @@ func serve(ctx context.Context, s settings) error {
 			return err
 		}
 		log.Warn("starting again", zap.Error(err))
-		if time.Since(began) > againAfter {
-			continue
-		}
 		select { // what one start does not mend, the next will hardly
-		case <-time.After(againAfter):
+		case <-time.After(againAfter - time.Since(again)):
 		case <-ctx.Done():
 			return nil
 		}
+		again = time.Now()
 	}
 }
 
-// againAfter is the least time between two starts of one process.
-const againAfter = 3 * time.Second
+// againAfter is the least time from one start to the next but one of the same process.
+const againAfter = 5 * time.Second
 
 func newLog(level string) (*zap.Logger, error) {
 	l, err := zapcore.ParseLevel(level)
