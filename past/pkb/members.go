@@ -206,8 +206,8 @@ func (m *Members) load(ctx context.Context, p *partition, epoch uint64, group st
 	if err != nil {
 		return register.Group{}, m.damaged(p, group, err)
 	}
-	var g register.Group
-	if err := wire.Unmarshal(raw, &g); err != nil {
+	g, err := decodeGroup(raw)
+	if err != nil {
 		return g, m.damaged(p, group, fmt.Errorf("%w: %w", blockstore.ErrCorrupt, err))
 	}
 	if bodies {
@@ -266,9 +266,7 @@ func put(b *blockstore.Batch, p *partition, epoch uint64, group string, g *regis
 	} else if bodies {
 		b.Delete(rowKey(tagBody, p.id, epoch, group))
 	}
-	row := *g
-	row.Value = withoutBodies(g.Value)
-	b.Set(rowKey(tagGroup, p.id, epoch, group), wire.Marshal(&row))
+	b.Set(rowKey(tagGroup, p.id, epoch, group), appendGroup(nil, g))
 }
 
 func (m *Members) handleRead(ctx context.Context, _ overlaywire.Peer, req rpc.Request) (any, []byte, error) {

@@ -30,17 +30,13 @@ var errProof = errors.New("past/pkb: value without a valid proof")
 
 // digest is what a proof covers. Bodies are in it by their hashes.
 func digest(p register.PartitionID, group string, b past.Ballot, v register.Value) [32]byte {
-	return blake3.Sum256(append([]byte("larder/1 value\x00"), wire.Marshal([]any{p, group, b, withoutBodies(v)})...))
-}
-
-// withoutBodies returns v with every body left out, its hash kept.
-func withoutBodies(v register.Value) register.Value {
-	entries := make([]register.Entry, len(v.Entries))
-	copy(entries, v.Entries)
-	for i := range entries {
-		entries[i].Record.Body = nil
-	}
-	return register.Value{Entries: entries, Chain: v.Chain}
+	const domain = "larder/1 value\x00"
+	buf := append(make([]byte, 0, 1024), domain...)
+	buf = wire.AppendHead(buf, wire.MajorArray, 4)
+	buf = wire.AppendBytes(buf, p[:])
+	buf = wire.AppendText(buf, group)
+	buf = appendBallot(buf, b)
+	return blake3.Sum256(appendValue(buf, &v))
 }
 
 // keyed is a hasher with a key. Making one costs as much as a hundred sums of 32 bytes, so they are kept.

@@ -61,8 +61,8 @@ func walk(cursor blockstore.Cursor, p *partition, q *scanRequest, a *scanAnswer)
 			a.More = true
 			return nil
 		}
-		var g register.Group
-		if err := wire.Unmarshal(cursor.Value(), &g); err != nil {
+		g, err := decodeGroup(bytes.Clone(cursor.Value()))
+		if err != nil {
 			return fmt.Errorf("%w: %w", blockstore.ErrCorrupt, err)
 		}
 		row := scanRow{Group: string(cursor.Key()[rowPrefixLen:]), Accepted: g.Accepted, Chosen: g.Chosen, Live: isLive(g.Value)}
