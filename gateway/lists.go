@@ -85,7 +85,7 @@ func (l *listing) prefixes() []s3xml.CommonPrefix {
 	return out
 }
 
-func (l *listing) contents(withOwner string) []s3xml.ObjectEntry {
+func (l *listing) contents(withOwner string) s3xml.Contents {
 	out := make([]s3xml.ObjectEntry, len(l.page.Objects))
 	for i, o := range l.page.Objects {
 		e := s3xml.ObjectEntry{Key: l.encode(o.Key), LastModified: s3xml.Time(o.Modified), ETag: quote(o.ETag), Size: o.Size, StorageClass: storageClass(o.Metadata)}
@@ -99,7 +99,7 @@ func (l *listing) contents(withOwner string) []s3xml.ObjectEntry {
 		}
 		out[i] = e
 	}
-	return out
+	return s3xml.NewContents(out)
 }
 
 // listObjects is version 1: it goes on after a key that the client names. NextMarker is told only with a delimiter; without

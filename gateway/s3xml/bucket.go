@@ -36,16 +36,16 @@ type LocationConstraint struct {
 
 // ListBucketResult answers ListObjects, version 1.
 type ListBucketResult struct {
-	XMLName        xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
-	Name           string
-	Prefix         Text
-	Marker         Text
-	NextMarker     Text `xml:",omitempty"`
-	MaxKeys        int
-	Delimiter      Text   `xml:",omitempty"`
-	EncodingType   string `xml:",omitempty"`
-	IsTruncated    bool
-	Contents       []ObjectEntry
+	XMLName      xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
+	Name         string
+	Prefix       Text
+	Marker       Text
+	NextMarker   Text `xml:",omitempty"`
+	MaxKeys      int
+	Delimiter    Text   `xml:",omitempty"`
+	EncodingType string `xml:",omitempty"`
+	IsTruncated  bool
+	Contents
 	CommonPrefixes []CommonPrefix
 }
 
@@ -62,8 +62,8 @@ type ListBucketResultV2 struct {
 	Delimiter             Text   `xml:",omitempty"`
 	EncodingType          string `xml:",omitempty"`
 	IsTruncated           bool
-	Contents              []ObjectEntry
-	CommonPrefixes        []CommonPrefix
+	Contents
+	CommonPrefixes []CommonPrefix
 }
 
 // ObjectEntry is one object in a listing.

@@ -136,33 +136,50 @@ func (t Text) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
 
 func escape(s string) string {
 	var b strings.Builder
+	writeEscaped(&b, s)
+	return b.String()
+}
+
+// textWriter is a strings.Builder or a bytes.Buffer.
+type textWriter interface {
+	io.Writer
+	io.StringWriter
+}
+
+func writeEscaped(b textWriter, s string) {
 	for i := 0; i < len(s); {
+		if n := plainLen(s[i:]); n > 0 {
+			_, _ = b.WriteString(s[i : i+n])
+			i += n
+			continue
+		}
 		r, n := utf8.DecodeRuneInString(s[i:])
 		switch {
 		case r == '&':
-			b.WriteString("&amp;")
+			_, _ = b.WriteString("&amp;")
 		case r == '<':
-			b.WriteString("&lt;")
+			_, _ = b.WriteString("&lt;")
 		case r == '>':
-			b.WriteString("&gt;")
+			_, _ = b.WriteString("&gt;")
 		case r == '"':
-			b.WriteString("&quot;")
+			_, _ = b.WriteString("&quot;")
 		case r < 0x20 || r == 0xfffe || r == 0xffff:
-			fmt.Fprintf(&b, "&#x%x;", r)
+			fmt.Fprintf(b, "&#x%x;", r)
 		default:
-			b.WriteString(s[i : i+n])
+			_, _ = b.WriteString(s[i : i+n])
 		}
 		i += n
 	}
-	return b.String()
 }
+
+const timeFormat = "2006-01-02T15:04:05.000Z"
 
 // Time is written as S3 writes it: UTC, with milliseconds.
 type Time time.Time
 
 // MarshalText implements encoding.TextMarshaler.
 func (t Time) MarshalText() ([]byte, error) {
-	return []byte(time.Time(t).UTC().Format("2006-01-02T15:04:05.000Z")), nil
+	return []byte(time.Time(t).UTC().Format(timeFormat)), nil
 }
 
 // UnmarshalText implements encoding.TextUnmarshaler; it takes every RFC 3339 time, and RFC 1123.
