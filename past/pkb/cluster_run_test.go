@@ -147,6 +147,22 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// TestClockTwoHoursAhead: members refuse a blind ballot that far ahead, and the gateway has to ask first; others go on after it.
+func TestClockTwoHoursAhead(t *testing.T) {
+	c := newCluster(t, 3)
+	c.whole(3)
+	c.bucket(testBucket)
+	c.node(2).skew.Store(int64(2 * time.Hour))
+	for i, n := range []int{1, 2, 3, 2, 1} {
+		if _, err := c.node(n).registers.Write(t.Context(), reg(testBucket, "a"), rec(fmt.Sprint(i))); err != nil {
+			t.Fatalf("write %d through node %d: %v", i, n, err)
+		}
+		if got, err := c.node(3).registers.Read(t.Context(), reg(testBucket, "a")); err != nil || string(got.Value) != fmt.Sprint(i) {
+			t.Fatalf("read after write %d: %q, %v", i, got.Value, err)
+		}
+	}
+}
+
 // TestDroppedBucket closes a bucket that has something in it, reopens it, empties it, and drops it.
 func TestDroppedBucket(t *testing.T) {
 	c := newCluster(t, 3)

@@ -34,7 +34,8 @@ type drive struct {
 	ctx    context.Context
 	rt     *route
 	op     *register.Operation
-	blind  bool
+	blind  bool        // the value may be sent out without a prepare
+	asked  past.Ballot // of the newest prepare
 	group  string
 	epoch  uint64
 	config *register.Configuration
@@ -150,16 +151,21 @@ func (r *Registers) nearest(c *register.Configuration) []int {
 
 func (d *drive) carryOut(out *register.Outbox) *register.Result {
 	for _, s := range out.Sends {
+		if p, ok := s.Message.(register.PrepareAsk); ok {
+			d.asked = p.Ballot
+		}
+		blind := false
 		if a, ok := s.Message.(register.Accept); ok {
+			blind = d.blind && a.Ballot != d.asked
 			a.Proof = d.proof(a)
 			s.Message = a
 		}
 		node := d.config.Members[s.To].Node
 		if len(d.config.Members) == 1 && node == d.r.cfg.Peers.Ring().Self() {
-			d.ask(d.epoch, d.config.Partition, node, s) // nobody else could answer meanwhile
+			d.ask(d.epoch, d.config.Partition, node, s, blind) // nobody else could answer meanwhile
 			continue
 		}
-		go d.ask(d.epoch, d.config.Partition, node, s)
+		go d.ask(d.epoch, d.config.Partition, node, s, blind)
 	}
 	if !out.Chosen.IsZero() && out.Done != nil && !isLive(out.Done.Value) {
 		d.r.tellChosen(d.config, d.group, out.Chosen)
@@ -194,10 +200,10 @@ func (d *drive) proof(a register.Accept) []byte {
 
 // ask sends one message to one member and feeds the answer back. It runs on a goroutine of its own, unless this node is the only
 // member, and ends with the request, which does not end with the operation: what a majority accepted, the others should have too.
-func (d *drive) ask(epoch uint64, partition register.PartitionID, node pastry.NodeID, s register.Send) {
+func (d *drive) ask(epoch uint64, partition register.PartitionID, node pastry.NodeID, s register.Send, blind bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), callTimeout)
 	defer cancel()
-	in := d.r.request(ctx, d.rt, scope{partition, epoch}, node, d.group, s, d.blind)
+	in := d.r.request(ctx, d.rt, scope{partition, epoch}, node, d.group, s, blind)
 	select {
 	case d.inputs <- in:
 	case <-d.done:
