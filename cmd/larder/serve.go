@@ -67,7 +67,7 @@ func serve(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	defer log.Sync() //nolint:errcheck // standard error
+	defer log.Sync()    //nolint:errcheck // standard error
 	var again time.Time // when it was started again last
 	for {
 		p := &process{s: s, log: log}
