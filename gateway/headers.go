@@ -182,17 +182,12 @@ func (q *request) setObjectHeaders(o Object) {
 	set("Expires", m.Expires)
 	set("X-Amz-Website-Redirect-Location", m.WebsiteRedirect)
 	for name, value := range m.User {
-		h["X-Amz-Meta-"+canonicalTail(name)] = []string{value}
+		h["x-amz-meta-"+name] = []string{value} // as S3 writes it: boto3 shows its users the name as it came
 	}
 	h.Set("ETag", quote(o.ETag))
 	h.Set("Last-Modified", o.Modified.UTC().Format(http.TimeFormat))
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("X-Amz-Server-Side-Encryption", "AES256")
-}
-
-// canonicalTail puts the rest of a header name into MIME form, as the HTTP server does with those it reads.
-func canonicalTail(name string) string {
-	return strings.TrimPrefix(http.CanonicalHeaderKey("x-amz-meta-"+name), "X-Amz-Meta-")
 }
 
 // setChecksums tells of checksums in the header of an answer.
