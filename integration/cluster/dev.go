@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -32,6 +33,7 @@ func Dev(t testing.TB, n int, flags ...string) *Ring {
 	}
 	defer log.Close()
 	cmd := exec.Command(binary, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // a test that is killed leaves nothing running
 	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()
 	if err != nil {

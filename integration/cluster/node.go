@@ -80,6 +80,7 @@ func (n *Node) TryStart(t testing.TB) error {
 	}
 	defer log.Close()
 	cmd := exec.Command(binary, n.args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // a test that is killed leaves nothing running
 	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()
 	if err != nil {
