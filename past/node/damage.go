@@ -53,7 +53,7 @@ func (n *Node) watchDamage(ctx context.Context, stop context.CancelCauseFunc) {
 				readOnly = true
 				n.log.Error("disk takes no more writes: this node offers no storage until it is started again", zap.Error(err))
 			}
-			end = n.remedy(err)
+			end = n.remedy(ctx, err)
 		}
 		if end != nil {
 			stop(end)
@@ -64,7 +64,7 @@ func (n *Node) watchDamage(ctx context.Context, stop context.CancelCauseFunc) {
 
 // forget draws a new incarnation, if others have all that this disk has. It returns how the node is to end, nil if it goes on.
 func (n *Node) forget(ctx context.Context, damaged register.PartitionID, told map[register.PartitionID]bool) error {
-	if alone := n.alone(); alone != nil {
+	if alone := n.alone(ctx); alone != nil {
 		if !told[damaged] {
 			told[damaged] = true
 			n.log.Error("damaged register state has no other copy", zap.Stringer("damaged", damaged), zap.Stringer("alone", *alone))
@@ -83,23 +83,24 @@ func (n *Node) forget(ctx context.Context, damaged register.PartitionID, told ma
 }
 
 // remedy says how the node is to end because of what its store suffers from, nil if an end does not help.
-func (n *Node) remedy(broken error) error {
+func (n *Node) remedy(ctx context.Context, broken error) error {
 	switch {
 	case !errors.Is(broken, blockstore.ErrCorrupt):
 		return nil
 	case !errors.Is(broken, blockstore.ErrEntriesDamaged):
 		return ErrReopen
-	case n.alone() == nil:
+	case n.alone(ctx) == nil:
 		return ErrDiscard
 	}
 	return nil
 }
 
-// alone returns a partition whose state nobody else has, or may not have yet; nil if there is none.
-func (n *Node) alone() *register.PartitionID {
+// alone returns a partition whose state nobody else has, or may not have yet; nil if there is none. It asks the other members where this
+// disk does not know: what it knows may be old.
+func (n *Node) alone(ctx context.Context) *register.PartitionID {
 	self := n.identity().Member
 	for id, m := range n.members.Partitions() {
-		if needed(&m, self) {
+		if needed(&m, self) && !n.members.ActiveElsewhere(ctx, id) {
 			return &id
 		}
 	}
@@ -116,5 +117,13 @@ func needed(m *register.Member, self register.MemberID) bool {
 	return len(m.Lineage.Genesis.Members) > 0 && !m.Lineage.Current().Closed && (m.Active && only(m.Epoch) || m.Kept != nil && only(m.Kept.Epoch))
 }
 
-// Replicated reports whether other nodes have all register state of this disk, so that it can be lost.
-func (n *Node) Replicated() bool { return n.alone() == nil }
+// Replicated reports whether this disk knows that other nodes have all its register state, so that it can be lost.
+func (n *Node) Replicated() bool {
+	self := n.identity().Member
+	for _, m := range n.members.Partitions() {
+		if needed(&m, self) {
+			return false
+		}
+	}
+	return true
+}

@@ -50,6 +50,7 @@ type node struct {
 	stop      context.CancelFunc
 	ended     sync.WaitGroup
 	skew      atomic.Int64 // nanoseconds that the clock is ahead
+	full      atomic.Bool  // it offers no storage any more
 	damaged   chan register.PartitionID
 }
 
@@ -191,7 +192,9 @@ func (r *ring) Reachable(id pastry.NodeID) bool { return r.node(id) != nil }
 func (r *ring) Storage() int                    { return len(r.candidates()) }
 func (r *ring) Gateways() []past.Candidate      { return r.candidates() }
 func (r *ring) Member(id pastry.NodeID) (register.MemberID, bool) {
-	if n := r.node(id); n != nil {
+	if n := r.node(id); n != nil && n.full.Load() {
+		return register.MemberID{}, true
+	} else if n != nil {
 		return n.self.Member, true
 	}
 	return register.MemberID{}, false

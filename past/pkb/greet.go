@@ -197,10 +197,13 @@ func (m *Members) greetOne(fellow register.MemberID) {
 func (m *Members) refusedBy(fellow register.MemberID, last register.Boot) {
 	for _, p := range m.all() {
 		p.mu.Lock()
+		known := p.greeting != nil && p.greeting.RolledBack()
 		back := p.greeting != nil && p.greeting.Refuse(last)
 		p.mu.Unlock()
-		if back {
+		if back && !known {
 			m.log.Error("this disk was rolled back: a fellow member remembers a later start", zap.Stringer("partition", p.id), zap.Stringer("nodeId", fellow.Node), zap.Uint64("boot", m.greeter.boot.Count), zap.Uint64("remembered", last.Count))
+		}
+		if back { // again each time: whether the disk can be done without may have changed
 			m.damage(p.id)
 		}
 	}

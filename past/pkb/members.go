@@ -418,6 +418,50 @@ func (m *Members) Scrub(ctx context.Context) (rows int, err error) {
 	return rows, err
 }
 
+// ActiveElsewhere asks the other members of the partition's newest configuration, and reports whether there are any and all are active:
+// then nobody needs what this disk has of it. What they know of newer configurations is learnt on the way, since this disk may have
+// been rolled back.
+func (m *Members) ActiveElsewhere(ctx context.Context, id register.PartitionID) bool {
+	p := m.partition(id)
+	for {
+		p.mu.RLock()
+		c := p.m.Lineage.Current()
+		p.mu.RUnlock()
+		active, longer := m.surveyOthers(ctx, c)
+		if longer == nil {
+			return active
+		}
+		p.mu.Lock()
+		err := m.learn(ctx, p, longer)
+		p.mu.Unlock()
+		if err != nil {
+			m.log.Warn("lineage refused", zap.Stringer("partition", id), zap.Error(err))
+			return false
+		}
+	}
+}
+
+// surveyOthers asks the members of c but this one. A lineage that goes on beyond c ends it.
+func (m *Members) surveyOthers(ctx context.Context, c *register.Configuration) (active bool, longer *register.Lineage) {
+	for _, other := range c.Members {
+		if other == m.self.Member {
+			continue
+		}
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		var a lineageAnswer
+		_, err := m.peers.Do(call, other.Node, rpc.Call{Kind: wire.KindLineage, Body: lineageRequest{Partition: c.Partition}}, &a)
+		cancel()
+		if err == nil && a.Known && a.Lineage.Epoch() > c.Epoch {
+			return false, &a.Lineage
+		}
+		if err != nil || !a.Active || a.Epoch != c.Epoch {
+			return false, nil
+		}
+		active = true
+	}
+	return active, nil
+}
+
 // Partitions returns the state of every partition that this disk has heard of.
 func (m *Members) Partitions() map[register.PartitionID]register.Member {
 	out := map[register.PartitionID]register.Member{}
