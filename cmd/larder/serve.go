@@ -51,7 +51,7 @@ func serveCommand() *cobra.Command {
 }
 
 // memoryLimit is where the collector begins to work harder, in bytes: the whole process is to stay under 200 MB (docs/figures.md).
-const memoryLimit = 170 << 20
+const memoryLimit = 128 << 20
 
 // gcPercent lets the heap grow to five times what is in use before it is collected, memoryLimit permitting: little is in use, and at
 // Go's default of 100 a quarter of the processor time of small requests went to the collector.
