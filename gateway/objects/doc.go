@@ -33,7 +33,7 @@ type Config struct {
 	Sealer Sealer
 	Log    *zap.Logger
 	// BufferBytes bounds the bytes of objects that are in memory at once, over all requests: three quarters for writes,
-	// a quarter for reads. At least 16 MiB; default 128 MiB. Requests wait for room.
+	// a quarter for reads. At least 16 MiB; default 64 MiB. Requests wait for room.
 	BufferBytes int64
 	// InFlight is how many stripes of one body are being inserted, or looked up, at once; default 3.
 	InFlight int
@@ -69,7 +69,7 @@ var (
 )
 
 const (
-	bufferDefault  = 128 << 20
+	bufferDefault  = 64 << 20
 	bufferLeast    = 16 << 20
 	inFlight       = 3
 	cacheFor       = 3 * time.Second

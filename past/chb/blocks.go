@@ -40,7 +40,7 @@ type Config struct {
 	// begins; default 24 h.
 	ScrubBytesPerSecond int64
 	ScrubEvery          time.Duration
-	// InsertBytes bounds the memory of all inserts, those in the background included; default 256 MiB. At least 8 MiB.
+	// InsertBytes bounds the memory of all inserts, those in the background included; default 48 MiB. At least 8 MiB.
 	InsertBytes int64
 }
 
@@ -81,7 +81,7 @@ func New(cfg Config) *Blocks {
 	cfg.ScrubEvery = cmp.Or(cfg.ScrubEvery, 24*time.Hour)
 	b := &Blocks{
 		cfg: cfg, log: cfg.Log.Named("chb"), peers: cfg.Peers, ring: cfg.Peers.Ring(),
-		inserts: budget{free: max(cmp.Or(cfg.InsertBytes, 256<<20), 8<<20)},
+		inserts: budget{free: max(cmp.Or(cfg.InsertBytes, 48<<20), 8<<20)},
 	}
 	b.self = b.ring.Self()
 	b.members.known = map[pastry.NodeID]*member{}

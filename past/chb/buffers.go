@@ -6,14 +6,31 @@ import (
 	"sync"
 )
 
-// buffers recycles byte slices by size classes, powers of two from bufferMin. The zero value is ready for use.
+// buffers recycles byte slices by size classes. The zero value is ready for use.
 type buffers struct {
-	classes [16]sync.Pool // of *[]byte
+	classes [bufferClasses]sync.Pool // of *[]byte
 }
 
-const bufferMin = 4 << 10
+const (
+	bufferMin     = 4 << 10
+	bufferClasses = 4*11 + 1 // up to 8 MiB and a bit
+)
 
-func bufferClass(n int) int { return bits.Len(uint((max(n, 1) - 1) / bufferMin)) }
+// bufferLen is the length of the buffers of a class: four classes to each doubling from bufferMin, and 1/64 more, so that a stripe
+// of 4 MiB, which is 1 KiB longer when it is sealed, does not take 8.
+func bufferLen(class int) int {
+	n := bufferMin << (class / 4) / 4 * (4 + class%4)
+	return n + n/64
+}
+
+// bufferClass is the class of the smallest buffers of at least n bytes; bufferClasses or more if n is too long for any.
+func bufferClass(n int) int {
+	class := max(0, 4*(bits.Len(uint(n/bufferMin))-2))
+	for class < bufferClasses && bufferLen(class) < n {
+		class++
+	}
+	return class
+}
 
 // get returns a slice of length n whose content is undefined.
 func (p *buffers) get(n int) *[]byte {
@@ -26,14 +43,14 @@ func (p *buffers) get(n int) *[]byte {
 		*b = (*b)[:n]
 		return b
 	}
-	b := make([]byte, n, bufferMin<<class)
+	b := make([]byte, n, bufferLen(class))
 	return &b
 }
 
 // put gives b back. Nobody may use it afterwards.
 func (p *buffers) put(b *[]byte) {
 	class := bufferClass(cap(*b))
-	if class < len(p.classes) && cap(*b) == bufferMin<<class {
+	if class < len(p.classes) && cap(*b) == bufferLen(class) {
 		p.classes[class].Put(b)
 	}
 }
