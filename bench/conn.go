@@ -20,6 +20,7 @@ type endpoint struct {
 	scheme, host string // host with the port
 	signer       sigv4.Signer
 	insecure     bool
+	size         int // of the largest body
 }
 
 func parseEndpoint(text string) (scheme, host string, err error) {
@@ -44,7 +45,7 @@ type conn struct {
 }
 
 const (
-	requestPatience = time.Minute
+	requestPatience = time.Minute // and as much again for each 256 MiB
 	scratchBytes    = 256 << 10
 )
 
@@ -109,7 +110,8 @@ func (c *conn) exchange(q call) (int64, error) {
 	if err := c.head(q); err != nil {
 		return 0, err
 	}
-	if err := c.nc.SetDeadline(time.Now().Add(requestPatience)); err != nil {
+	patience := requestPatience * time.Duration(1+c.to.size>>28)
+	if err := c.nc.SetDeadline(time.Now().Add(patience)); err != nil {
 		return 0, err
 	}
 	if err := c.send(q); err != nil {

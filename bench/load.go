@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -34,16 +35,20 @@ var Loads = []Load{
 	{"get64m", Get, 64 << 20, 2},
 	{"list", List, 4 << 10, 4},
 	{"delete", Delete, 4 << 10, 16},
+	// For memory: what a server holds must not depend on how long objects are.
+	{"put1g", Put, 1 << 30, 4},
+	{"get1g", Get, 1 << 30, 4},
 }
+
+// Standard names the loads of docs/figures.md.
+const Standard = "put4k,get4k,put1m,get1m,put64m,get64m,list,delete"
 
 // listKeys is how many keys one LIST returns: a full page.
 const listKeys = 1000
 
-// ParseLoads takes names of Loads, separated by commas; "" stands for all.
+// ParseLoads takes names of Loads, separated by commas; "" stands for Standard.
 func ParseLoads(names string) ([]Load, error) {
-	if names == "" {
-		return Loads, nil
-	}
+	names = cmp.Or(names, Standard)
 	var out []Load
 next:
 	for _, name := range strings.Split(names, ",") {

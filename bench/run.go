@@ -50,8 +50,11 @@ func New(ctx context.Context, cfg Config) (*Runner, error) {
 	}
 	r := &Runner{
 		cfg:     cfg,
-		to:      &endpoint{scheme, host, sigv4.Signer{AccessKey: cfg.AccessKey, Secret: cfg.SecretKey, Region: cfg.Region}, cfg.Insecure},
+		to:      &endpoint{scheme, host, sigv4.Signer{AccessKey: cfg.AccessKey, Secret: cfg.SecretKey, Region: cfg.Region}, cfg.Insecure, 0},
 		written: map[string]int64{}, deleted: map[string]int64{}, payloads: map[int]*payload{},
+	}
+	for _, l := range cfg.Loads {
+		r.to.size = max(r.to.size, l.Size)
 	}
 	return r, r.makeBucket(ctx)
 }
@@ -89,7 +92,7 @@ func (r *Runner) Run(ctx context.Context) ([]Result, error) {
 func (r *Runner) prepare(ctx context.Context, l Load) error {
 	src := l.source()
 	if r.payloads[l.Size] == nil {
-		r.payloads[l.Size] = newPayload(l.Size)
+		r.payloads[l.Size] = newPayload(l.Size, r.cfg.SignBody)
 	}
 	want := l.atLeast() - (r.written[src.Name] - r.deleted[src.Name])
 	if want <= 0 {

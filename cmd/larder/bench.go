@@ -46,7 +46,7 @@ func benchCommand() *cobra.Command {
 	f.StringVar(&s.cfg.Region, "region", "us-east-1", "S3 region")
 	f.StringVar(&s.cfg.Bucket, "bucket", "larder-bench", "bucket; made, and removed at the end, if it is not there")
 	f.DurationVar(&s.cfg.Duration, "duration", 5*time.Second, "how long each load runs")
-	f.StringVar(&s.loads, "loads", "put4k,get4k,put1m,get1m,put64m,get64m,list,delete", "loads, in order")
+	f.StringVar(&s.loads, "loads", bench.Standard, "loads, in order; also put1g and get1g")
 	f.BoolVar(&s.cfg.SignBody, "sign-body", false, "sign bodies by their SHA-256")
 	f.BoolVar(&s.cfg.Verify, "verify", false, "compare the bodies that are read with those that were put")
 	f.BoolVar(&s.cfg.Insecure, "insecure", false, "take any TLS certificate")
