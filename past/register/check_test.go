@@ -27,7 +27,8 @@ type plan struct {
 	restarts float64 // per step
 	wipes    float64
 	rollback float64
-	memory   int // logMax and chainMax, if not 0
+	ahead    float64 // copies ahead of a change, per step
+	memory   int     // logMax and chainMax, if not 0
 }
 
 var plans = []plan{
@@ -41,6 +42,9 @@ var plans = []plan{
 	{name: "a delete, then quiet changes", chain: [][]int{{0, 1, 2}, {2, 3, 4}, {3, 4, 0}}, steps: 420, early: 60, writes: 3, kinds: "pdd", late: "rrr", loss: .35, slow: .4},
 	{name: "a disk rolled back", chain: [][]int{{0, 1, 2}}, steps: 260, early: 90, writes: 4, kinds: "ppcvd", late: "rrrc", loss: .1, slow: .2, restarts: .015, rollback: .02},
 	{name: "rolled back and moved", chain: [][]int{{0, 1, 2}, {0, 1, 2}}, steps: 360, early: 90, writes: 4, kinds: "ppcvd", late: "rrrc", loss: .1, slow: .2, restarts: .015, rollback: .02},
+	{name: "copied ahead", chain: [][]int{{0, 1, 2}, {2, 3, 4}, {3, 4, 0}}, steps: 520, early: 90, writes: 4, kinds: "pcdvdr", late: "rrcp", loss: .15, slow: .3, restarts: .003, ahead: .012},
+	{name: "copied ahead, members stay", chain: [][]int{{0, 1, 2}, {0, 1, 3}, {0, 3, 4}}, steps: 480, early: 70, writes: 4, kinds: "pcdvd", late: "rrc", loss: .3, slow: .3, restarts: .003, ahead: .012},
+	{name: "copied ahead, short memory", chain: [][]int{{0, 1, 2}, {2, 3, 4}}, steps: 460, early: 120, writes: 6, kinds: "vcdvp", late: "rrc", loss: .3, slow: .35, ahead: .012, memory: 2},
 	{name: "short memory", chain: [][]int{{0, 1, 2}}, steps: 260, early: 120, writes: 6, kinds: "vvcvp", late: "rrc", loss: .3, slow: .35, memory: 2},
 	{name: "short memory, two epochs", chain: [][]int{{0, 1, 2}, {2, 3, 4}}, steps: 420, early: 120, writes: 6, kinds: "vcdvp", late: "rrc", loss: .3, slow: .35, memory: 2},
 }
@@ -143,6 +147,10 @@ func (p *plan) run(seed int64) *world {
 				damaged = true
 			} else {
 				damaged = w.rollback(rnd.Intn(3))
+			}
+		case x < .25+2*p.restarts+p.wipes+p.rollback+p.ahead:
+			if next := int(w.lineage.Epoch()) + 1; next < len(p.chain) {
+				w.copyAhead(p.chain[next][rnd.Intn(len(p.chain[next]))])
 			}
 		case len(w.mail) > 0:
 			w.deliverRandom(&slow, loss, late)

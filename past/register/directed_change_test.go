@@ -232,6 +232,68 @@ func TestEpochsTooLongAgo(t *testing.T) {
 	s.readNow(0).ends("C")
 }
 
+// --- copies ahead of a change
+
+func TestCopiedAheadIsBroughtUpToDate(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		s := newChain(t)
+		s.put("A", 1).to("accept", 0, 1).ends("ok")
+		s.ahead(3, 0, 1)
+		s.ahead(4, 0, 1)
+		s.put("B", 200).to("accept", 0, 1).ends("ok")
+		if again { // only the difference is copied a second time
+			s.ahead(3, 0, 1)
+			s.put("C", 300).to("accept", 0, 1).ends("ok")
+		}
+		s.next([]int{0, 1}, 3, 4)
+		s.readNow(3, 4).ends(map[bool]string{false: "B", true: "C"}[again])
+		s.check()
+	}
+}
+
+// A member that starts anew does not know what changed, and gives everything.
+func TestCopiedAheadFromAnEarlierStart(t *testing.T) {
+	s := newChain(t)
+	s.put("A", 1).to("accept", 0, 1).ends("ok")
+	s.ahead(3, 0, 1)
+	s.ahead(4, 0, 1)
+	s.put("B", 200).to("accept", 0, 1).ends("ok")
+	s.restart(0)
+	s.restart(1)
+	s.deliverGreetings()
+	s.ahead(2, 0, 1) // they begin new journals
+	s.next([]int{0, 1}, 3, 4)
+	s.readNow(3, 4).ends("B")
+	s.check()
+}
+
+// A copy from a member that is not pulled from adds what that member accepted, and makes it no witness of what it did not.
+func TestCopyAheadIsNoWitness(t *testing.T) {
+	s := newChain(t)
+	a := s.put("A", 1).late("accept", 2)
+	s.ahead(3, 2)
+	b := s.put("B", 2).late("accept", 2, 1)
+	s.readNow(1, 2).ends("B")
+	s.put("C", 200).to("accept", 0, 1).ends("ok")
+	s.choose(0, 1, 2)
+	s.fence(0, 1, 2)
+	for _, n := range []int{3, 4} {
+		if !s.enter(n, 0, 1) {
+			t.Fatal("does not enter")
+		}
+		if from := s.disks[n].m.Pulled[0].From; from != 0b011 {
+			t.Errorf("node %d is a witness for %b", n, from)
+		}
+	}
+	b.on().to("prepare", 3, 4)
+	if b.find("accept", 3, false) != nil {
+		t.Error("B is written again, as though 2 had denied it")
+	}
+	a.on().all(3, 4)
+	s.readNow(3, 4)
+	s.check()
+}
+
 // --- damaged disks
 
 func TestWipedDiskIsNoMember(t *testing.T) {

@@ -92,6 +92,16 @@ var mutations = []mutation{
 	{name: "absent_without_floor", test: "TestFloorOfDroppedGroups", edits: one("member.go", `return Group{Floor: m.Forgotten}`, `return Group{}`)},
 	{name: "frozen_groups_taken_along", test: "TestSurvivorsGoAhead", edits: one("member.go", `m.Kept = &Kept{Epoch: e.before.Epoch, Head: head}`, `_ = head`)},
 
+	// copies ahead of a change
+	{name: "journal_notes_nothing", test: "TestCopiedAheadIsBroughtUpToDate", plan: "copied ahead", edits: one("journal.go", `	j.changed[group] = j.seq
+`, ``)},
+	{name: "journal_of_any_start", test: "TestCopiedAheadFromAnEarlierStart", edits: one("journal.go", `p.IsZero() || p.Journal != j.id ||`, `p.IsZero() ||`)},
+	{name: "journal_of_any_epoch", test: "TestJournal", edits: one("journal.go", ` || epoch != j.epoch {
+		return nil`, ` {
+		return nil`)},
+	{name: "journal_off_by_one", test: "TestCopiedAheadIsBroughtUpToDate", edits: one("journal.go", `seq > p.Seq &&`, `seq > p.Seq+1 &&`)},
+	{name: "journal_unbounded", test: "TestJournalIsBounded", edits: one("journal.go", `if len(j.changed) > journalMax {`, `if false {`)},
+
 	// proposers
 	{name: "majority_off_by_one", plan: "one epoch", edits: one("doc.go", `return n/2 + 1`, `return max(1, n/2)`)},
 	{name: "accepted_by_too_few", plan: "one epoch", edits: one("operation.go", `if o.acks.Count() < o.quorum.majority() {`, `if o.acks.Count()+1 < o.quorum.majority() {`)},

@@ -282,6 +282,22 @@ func (s *stage) enter(node int, from ...int) bool {
 	return d.m.Active && d.m.Epoch == s.lineage.Epoch()
 }
 
+// ahead has node copy what the given nodes have, before a change.
+func (s *stage) ahead(node int, from ...int) {
+	s.clock++
+	s.copyAhead(node)
+	for _, m := range slices.Clone(s.mail) {
+		if ask, ok := m.ask.(aheadAsk); ok && ask.by == node && m.answer == nil {
+			if slices.Contains(from, m.node) {
+				s.deliver(m)
+				s.deliver(s.mail[len(s.mail)-1])
+			} else {
+				s.take(m)
+			}
+		}
+	}
+}
+
 func isNote(m *mail) bool {
 	_, ok := m.ask.(past.Ballot)
 	return ok

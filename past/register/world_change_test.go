@@ -47,11 +47,73 @@ func (w *world) applyChange(i int, out *ChangeOutbox) {
 	}
 }
 
-// pullAsk and pullAnswer carry frozen groups from one disk to another.
-type pullAsk struct{ by int }
+// pullAsk and pullAnswer carry frozen groups from one disk to another: those that changed since the point, if the other side knows.
+type pullAsk struct {
+	by    int
+	run   past.ProposerID // the start that asks: an answer to an earlier one is lost with it
+	since Point
+}
 type pullAnswer struct {
 	head   FrozenHead
 	groups map[string]Group
+}
+
+// aheadAsk and aheadAnswer carry groups that are not frozen, ahead of a change.
+type aheadAsk pullAsk
+type aheadAnswer struct {
+	groups map[string]Group
+	begun  Point
+}
+
+// copied is what a node has copied ahead of the change that ends epoch.
+type copied struct {
+	epoch  uint64
+	groups map[string]Group
+	points map[int]Point // by place
+}
+
+// copyAhead has a node that may be of the next configuration copy what the newest one's members have.
+func (w *world) copyAhead(node int) {
+	d := w.disks[node]
+	d.m.Learn(w.lineage)
+	if d.entrance != nil || d.m.Lineage.Epoch() != w.lineage.Epoch() {
+		return
+	}
+	epoch := w.lineage.Epoch()
+	if d.copied == nil || d.copied.epoch != epoch {
+		d.copied = &copied{epoch, map[string]Group{}, map[int]Point{}}
+	}
+	for place, m := range w.chain[epoch].Members {
+		w.mail = append(w.mail, &mail{op: -1, change: -1, node: w.node(m), epoch: epoch, place: place, ask: aheadAsk{node, d.boot.Start, d.copied.points[place]}})
+	}
+}
+
+// since is the part of the groups that changed since p, all if nobody knows.
+func (d *disk) since(epoch uint64, p Point, groups map[string]Group) map[string]Group {
+	names, _, ok := d.journal.Since(epoch, p, "", len(groups))
+	if !ok {
+		return maps.Clone(groups)
+	}
+	out := map[string]Group{}
+	for _, name := range names {
+		out[name] = groups[name]
+	}
+	return out
+}
+
+func (w *world) aheadAnswer(m *mail) {
+	ask, a := m.ask.(aheadAsk), m.answer.(aheadAnswer)
+	d := w.disks[ask.by]
+	if d.boot.Start != ask.run || d.entrance != nil || d.copied == nil || d.copied.epoch != m.epoch || d.copied.points[m.place] != ask.since {
+		return
+	}
+	for name, copy := range a.groups {
+		g := d.copied.groups[name]
+		g.Merge(copy)
+		d.copied.groups[name] = g
+	}
+	d.copied.points[m.place] = a.begun
+	w.logf("node %d: copied %d groups of node %d ahead", ask.by, len(a.groups), m.node)
 }
 
 func (w *world) handleChange(m *mail) {
@@ -86,9 +148,15 @@ func (w *world) handleChange(m *mail) {
 		if head, ok := d.m.HeadOf(m.epoch); ok {
 			groups := d.frozen[m.epoch]
 			if d.m.Epoch == m.epoch {
-				groups = maps.Clone(d.groups)
+				groups = d.groups
 			}
-			w.reply(m, pullAnswer{head, groups})
+			w.reply(m, pullAnswer{head, d.since(m.epoch, ask.since, groups)})
+		}
+	case aheadAsk:
+		if d.m.Check(m.epoch, d.id) == StatusReady {
+			w.draws++
+			begun := d.journal.Begin(m.epoch, [16]byte{w.draws})
+			w.reply(m, aheadAnswer{d.since(m.epoch, ask.since, d.groups), begun})
 		}
 	case greetAsk:
 		ok, _ := d.boots.Greet(w.disks[ask.by].id, ask.boot)
@@ -101,7 +169,11 @@ func (w *world) handleChange(m *mail) {
 func (w *world) ownAnswer(m *mail) {
 	switch ask := m.ask.(type) {
 	case pullAsk:
-		w.pullAnswer(m)
+		if w.disks[ask.by].boot.Start == ask.run {
+			w.pullAnswer(m)
+		}
+	case aheadAsk:
+		w.aheadAnswer(m)
 	case greetAsk:
 		g, a := w.disks[ask.by].greeting, m.answer.(greetAnswer)
 		switch {
@@ -129,9 +201,13 @@ func (w *world) enter(node int) {
 	}
 	if d.entrance == nil || d.entrance.Epoch != e.Epoch {
 		d.entrance, d.merged, d.pulled = e, map[string]Group{}, map[int]bool{}
+		if d.copied == nil || d.copied.epoch != e.Epoch-1 {
+			d.copied = &copied{}
+		}
+		maps.Copy(d.merged, d.copied.groups)
 	}
 	for place, m := range w.chain[e.Epoch-1].Members {
-		w.mail = append(w.mail, &mail{op: -1, change: -1, node: w.node(m), epoch: e.Epoch - 1, place: place, ask: pullAsk{by: node}})
+		w.mail = append(w.mail, &mail{op: -1, change: -1, node: w.node(m), epoch: e.Epoch - 1, place: place, ask: pullAsk{node, d.boot.Start, d.copied.points[place]}})
 	}
 }
 
@@ -165,7 +241,7 @@ func (w *world) pullAnswer(m *mail) {
 	}
 	d.groups = d.merged
 	d.m.Enter(d.entrance)
-	d.entrance = nil
+	d.entrance, d.copied = nil, nil
 	w.logf("node %d: active in epoch %d", node, d.m.Epoch)
 }
 
@@ -240,7 +316,7 @@ func (w *world) pick(n int) int {
 func (w *world) restart(node int) {
 	w.logf("node %d: restarts", node)
 	d := w.disks[node]
-	d.entrance, d.merged, d.pulled = nil, nil, nil
+	d.entrance, d.merged, d.pulled, d.copied, d.journal = nil, nil, nil, nil, Journal{}
 	for name, g := range d.groups {
 		if w.pick(2) == 0 {
 			g.Chosen = false

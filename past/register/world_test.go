@@ -24,6 +24,7 @@ type world struct {
 	clock   int
 	counter uint64 // of the changes
 	starts  byte   // of disks
+	draws   byte   // of journals
 	gates   []*gateway
 	tracing bool
 	trace   []string
@@ -49,6 +50,8 @@ type disk struct {
 	entrance *Entrance
 	merged   map[string]Group
 	pulled   map[int]bool
+	copied   *copied
+	journal  Journal
 }
 
 // image is all that lies on a disk.
@@ -355,6 +358,7 @@ func (w *world) handle(m *mail) {
 		g := d.groups[group]
 		if g.MarkChosen(b) {
 			d.groups[group] = g
+			d.journal.Note(d.m.Epoch, group)
 		}
 		return
 	}
@@ -400,6 +404,7 @@ func (w *world) handle(m *mail) {
 			return
 		}
 		d.groups[group] = g
+		d.journal.Note(epoch, group)
 		w.reply(m, AcceptedBy{From: m.place, Ballot: ask.Ballot, Accepted: done})
 	}
 }
