@@ -28,6 +28,10 @@ const (
 // ClockSkew is how far a verifier's clock and an issuer's may differ: validity is stretched by it at both ends.
 const ClockSkew = 5 * time.Minute
 
+// Backdating is how long before its making a certificate is valid already. A node whose clock is hours behind must be able to take part,
+// and so must one that was admitted by an issuer whose clock is hours ahead: the time from which a certificate holds keeps nobody out.
+const Backdating = 24 * time.Hour
+
 // certificateMax is the largest certificate that is parsed, in bytes. Ours are below 600.
 const certificateMax = 4 << 10
 
@@ -144,7 +148,7 @@ func (a authority) node(rand io.Reader, r *Realm, key ed25519.PublicKey, roles w
 	return a.sign(rand, &x509.Certificate{
 		Subject:               pkix.Name{CommonName: "larder node " + id.String()},
 		URIs:                  []*url.URL{nodeName(r.ID, id, roles)},
-		NotBefore:             now.Truncate(time.Second),
+		NotBefore:             now.Truncate(time.Second).Add(-Backdating),
 		NotAfter:              now.Truncate(time.Second).Add(NodeLifetime),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
@@ -175,7 +179,7 @@ func caTemplate(commonName string, name *url.URL, now time.Time, lifetime time.D
 	return &x509.Certificate{
 		Subject:               pkix.Name{CommonName: commonName},
 		URIs:                  []*url.URL{name},
-		NotBefore:             now.Truncate(time.Second),
+		NotBefore:             now.Truncate(time.Second).Add(-Backdating),
 		NotAfter:              now.Truncate(time.Second).Add(lifetime),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 		BasicConstraintsValid: true,

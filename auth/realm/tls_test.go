@@ -104,7 +104,7 @@ func TestTLSReplacedCertificateIsPresented(t *testing.T) {
 	next.Chain = chain
 	f.Replace(&next)
 	state, cErr, sErr := shake(t, client, server)
-	if cErr != nil || sErr != nil || !state.PeerCertificates[0].NotBefore.Equal(epoch.Add(time.Minute)) {
+	if cErr != nil || sErr != nil || !state.PeerCertificates[0].NotBefore.Equal(epoch.Add(time.Minute-Backdating)) {
 		t.Fatalf("old certificate presented: %v, %v", cErr, sErr)
 	}
 }

@@ -86,7 +86,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"foreign issuer", []*x509.Certificate{certs[0], chainOf(t, stranger)[1]}, epoch, 0, ErrOtherRealm, other.Realm.ID.String()},
 		{"no issuer", certs[:1], epoch, 0, ErrOtherRealm, node.NodeID().String()},
 		{"expired", certs, epoch.Add(year + ClockSkew + time.Second), 0, ErrExpired, node.NodeID().String()},
-		{"not yet valid", certs, epoch.Add(-ClockSkew - time.Second), 0, ErrNotYetValid, node.NodeID().String()},
+		{"not yet valid", certs, epoch.Add(-Backdating - ClockSkew - time.Second), 0, ErrNotYetValid, node.NodeID().String()},
 		{"issuer expired", certs, epoch.Add(11 * year), 0, ErrExpired, "issuer"},
 		{"nodeId", []*x509.Certificate{wrongName, certs[1]}, epoch, 0, ErrNodeIDMismatch, stranger.NodeID().String()},
 		{"role", certs, epoch, wire.RoleStorage | wire.RoleGateway, ErrLacksRole, "gateway"},
@@ -106,7 +106,7 @@ func TestVerifyRefuses(t *testing.T) {
 			}
 		})
 	}
-	for _, at := range []time.Time{epoch.Add(-ClockSkew), epoch.Add(year + ClockSkew)} {
+	for _, at := range []time.Time{epoch.Add(-Backdating - ClockSkew), epoch.Add(year + ClockSkew)} {
 		if _, err := r.Verify(certs, at, 0); err != nil {
 			t.Fatalf("within the skew allowed: %v", err)
 		}
@@ -131,7 +131,7 @@ func forge(t *testing.T, a authority, change func(*x509.Certificate), key ed2551
 
 func TestNeedsRenewalAtTwoThirds(t *testing.T) {
 	node := admit(t, found(t, 1), 2, wire.RoleStorage).Node
-	due := epoch.Add(NodeLifetime * 2 / 3)
+	due := epoch.Add(-Backdating + (NodeLifetime+Backdating)*2/3)
 	if node.NeedsRenewal(due.Add(-time.Second)) || !node.NeedsRenewal(due) {
 		t.Fatal("renewal is not due at two thirds of the lifetime")
 	}
