@@ -1,8 +1,10 @@
 package integration
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +14,9 @@ import (
 
 	"larder/integration/cluster"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -170,36 +175,56 @@ func TestGatewayOnly(t *testing.T) {
 	}
 }
 
-// TestClocks sets the clocks of two gateways an hour and a bit less ahead and behind, and of a third two hours ahead. The last write
-// wins, whatever the clocks say, and nobody is locked out.
+// skewed signs requests as if its clock were off, as that of the gateway is.
+type skewed struct {
+	*v4.Signer
+	by time.Duration
+}
+
+func (s skewed) SignHTTP(ctx context.Context, c aws.Credentials, r *http.Request, payloadHash, service, region string, at time.Time, f ...func(*v4.SignerOptions)) error {
+	return s.Signer.SignHTTP(ctx, c, r, payloadHash, service, region, at.Add(s.by), f...)
+}
+
+// TestClocks sets the clocks of gateways an hour and a bit less ahead and behind, and of others two hours. The last write wins,
+// whatever the clocks say, and nobody is locked out.
 func TestClocks(t *testing.T) {
 	long(t)
 	r := five(t)
 	const bucket = "clocks"
 	makeBucket(t, r.Nodes[0].S3Client(), bucket)
-	var gateways []*cluster.Node
-	for _, offset := range []string{"58m", "-58m", "2h", "-2h"} {
-		gateways = append(gateways, r.Join(t, r.Nodes[0], append([]string{"--capacity=0", "--clock-offset=" + offset}, impatient...)...))
+	var clients []*s3.Client
+	for _, offset := range []time.Duration{58 * time.Minute, -58 * time.Minute, 2 * time.Hour, -2 * time.Hour} {
+		n := r.Join(t, r.Nodes[0], append([]string{"--capacity=0", "--clock-offset=" + offset.String()}, impatient...)...)
+		clients = append(clients, n.S3Client(patient, func(o *s3.Options) { o.HTTPSignerV4 = skewed{v4.NewSigner(), offset} }))
 	}
-	gateways = append(gateways, r.Nodes[0])
-	for round := range 12 {
-		for i, n := range gateways {
+	clients = append(clients, r.Nodes[0].S3Client(patient))
+	for round := range 8 {
+		for i, writer := range clients {
 			key, body := fmt.Sprint(round%3), fmt.Appendf(nil, "%d by %d", round, i)
-			if _, err := put(t.Context(), n.S3Client(patient), bucket, key, body); err != nil {
+			if _, err := put(t.Context(), writer, bucket, key, body); err != nil {
 				t.Errorf("round %d, put through %d: %v", round, i, err)
 				continue
 			}
-			for j, reader := range gateways {
-				got, err := get(t.Context(), reader.S3Client(patient), bucket, key)
-				if err != nil || string(got) != string(body) {
+			for j, reader := range clients {
+				if got, err := get(t.Context(), reader, bucket, key); err != nil || string(got) != string(body) {
 					t.Errorf("round %d, written by %d, read by %d: %q, %v", round, i, j, got, err)
 				}
 			}
 		}
+		if t.Failed() {
+			return
+		}
 	}
-	must(t, remove(t.Context(), gateways[1], bucket, "0"))
-	if _, err := get(t.Context(), gateways[0].S3Client(patient), bucket, "0"); codeOf(err) != "NoSuchKey" {
-		t.Errorf("deleted through the one that is behind, read through the one ahead: %v", err)
+	if _, err := clients[1].DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(bucket), Key: aws.String("0")}); err != nil {
+		t.Error(err)
+	}
+	if _, err := get(t.Context(), clients[2], bucket, "0"); codeOf(err) != "NoSuchKey" {
+		t.Errorf("deleted through one that is behind, read through the one two hours ahead: %v", err)
+	}
+	// A node that those admit who are ahead is let in by all.
+	late := r.Join(t, r.Nodes[7], append([]string{"--capacity=0"}, impatient...)...)
+	if got, err := get(t.Context(), late.S3Client(patient), bucket, "1"); err != nil {
+		t.Errorf("read through a node that was admitted two hours ahead of time: %q, %v", got, err)
 	}
 }
 
@@ -229,6 +254,13 @@ func TestFull(t *testing.T) {
 	if len(listed) != l.size() {
 		t.Errorf("%d objects are listed, %d were acknowledged", len(listed), l.size())
 	}
+	// What the refused upload had stored is given back.
+	must(t, cluster.Poll(time.Minute, func() error {
+		if live, stored := liveBytes(t, r), int64(l.size())*8<<20; live > 3*stored*102/100 {
+			return fmt.Errorf("%d bytes are live for three copies of %d", live, stored)
+		}
+		return nil
+	}))
 	// Records have room of their own.
 	small := newLedger()
 	load(t, small, bucket, "small", 2, r.Nodes...)
@@ -240,4 +272,21 @@ func TestFull(t *testing.T) {
 	if listed, err = list(t.Context(), c, bucket); err != nil || len(listed) != small.size() {
 		t.Errorf("%d objects are listed after the deletes, %v", len(listed), err)
 	}
+	must(t, cluster.Poll(time.Minute, func() error { // the trash is emptied an hour later at the earliest
+		if live := liveBytes(t, r); live > 1<<20 {
+			return fmt.Errorf("%d bytes are live after the deletes", live)
+		}
+		return nil
+	}))
+}
+
+// liveBytes is what the fragments of all nodes take that are not in the trash.
+func liveBytes(t *testing.T, r *cluster.Ring) (sum int64) {
+	t.Helper()
+	var nodes []struct{ Blocks struct{ LiveBytes int64 } }
+	must(t, r.Nodes[0].Get("/v1/nodes", &nodes))
+	for _, n := range nodes {
+		sum += n.Blocks.LiveBytes
+	}
+	return sum
 }

@@ -191,7 +191,9 @@ func (p *process) measure() error {
 	}
 	if p.s.capacity != "" {
 		var err error
-		p.capacity, err = parseSize(p.s.capacity)
+		if p.capacity, err = parseSize(p.s.capacity); err == nil && p.capacity > 0 && p.capacity < capacityMin {
+			err = fmt.Errorf("capacity %s: less than 64 MiB is of no use; 0 is for no storage", p.s.capacity)
+		}
 		return err
 	}
 	var fs syscall.Statfs_t
@@ -202,14 +204,21 @@ func (p *process) measure() error {
 	return nil
 }
 
-// metadataBytes is what a node without storage may use for what it remembers.
-const metadataBytes = 1 << 30
+// A node without storage may use metadataBytes for what it remembers. One with less than capacityMin has no room to keep its own records
+// beside what it keeps for others.
+const (
+	metadataBytes = 1 << 30
+	capacityMin   = 64 << 20
+)
 
 func (p *process) storeDir() string { return filepath.Join(p.s.data, "store") }
 
 // openStore opens the disk. Errors wrap node.ErrDiscard where what it remembers is damaged and others have it all.
 func (p *process) openStore() (blockstore.Store, error) {
-	o := diskstore.Options{Dir: p.storeDir(), CapacityBytes: max(p.capacity, metadataBytes), Log: p.log}
+	o := diskstore.Options{Dir: p.storeDir(), CapacityBytes: p.capacity, Log: p.log}
+	if p.capacity == 0 {
+		o.CapacityBytes = metadataBytes
+	}
 	store, err := diskstore.Open(o)
 	if err != nil { // a nil *diskstore.Store is no nil blockstore.Store
 		return nil, p.afterDamage(err)
