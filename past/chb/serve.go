@@ -35,9 +35,11 @@ func (b *Blocks) servePut(ctx context.Context, from overlaywire.Peer, req rpc.Re
 	if b.shelf == nil {
 		return nil, nil, fmt.Errorf("chb: put: %w: this node keeps nothing", past.ErrNoSpace)
 	}
-	raw := bytes.Join(req.Data, nil)
+	var raw []byte
 	if len(req.Data) == 1 {
 		raw = req.Data[0]
+	} else {
+		raw = bytes.Join(req.Data, nil)
 	}
 	if _, err := checkValue(raw, ask.ID, ask.Index); err != nil {
 		b.stats.refused.Add(1)

@@ -80,7 +80,10 @@ type Peers struct {
 	handlers [256]handler
 	self     overlaywire.Peer
 	slots    chan struct{} // one token per request being answered; senders wait, ctx ends the wait
-	stats    Stats
+	// room are buffers for the data of large requests. Capacity roomsMax; nil where one was not made yet. Taken and given back by
+	// Serve, without waiting: whoever finds none reads into new memory, bit by bit.
+	room  chan []byte
+	stats Stats
 }
 
 type handler struct {
@@ -96,12 +99,23 @@ type Stats struct {
 // ErrNotAllowed says that the peer's certificate lacks a role that the request needs.
 var ErrNotAllowed = errors.New("peer lacks the role for this request")
 
+// Large requests are those with more data than roomFrom bytes, most of them fragments of whole stripes.
+const (
+	roomsMax  = 4
+	roomBytes = 4<<20 + 64<<10
+	roomFrom  = 256 << 10
+)
+
 // answering is how many requests a node answers at once; further ones wait on their streams, which QUIC bounds.
 const answering = 256
 
 // NewPeers returns Peers of the node self. Handlers are registered before the first request.
 func NewPeers(ring Ring, self overlaywire.Peer) *Peers {
-	return &Peers{ring: ring, self: self, slots: make(chan struct{}, answering)}
+	p := &Peers{ring: ring, self: self, slots: make(chan struct{}, answering), room: make(chan []byte, roomsMax)}
+	for range roomsMax {
+		p.room <- nil
+	}
+	return p
 }
 
 // Ring is the ring that the peers are on.
@@ -226,7 +240,16 @@ func (p *Peers) Serve(ctx context.Context, from overlaywire.Peer, s overlaywire.
 		return
 	}
 	_ = s.SetDeadline(time.Now().Add(requestMax))
-	f, err := wire.Read(s, nil)
+	var room []byte
+	defer func() {
+		if room != nil {
+			p.room <- room
+		}
+	}()
+	f, err := wire.ReadInto(s, func(n int) []byte {
+		room = p.takeRoom(n)
+		return room
+	})
 	if err != nil {
 		p.stats.BadFrames.Add(1)
 		return
@@ -241,6 +264,22 @@ func (p *Peers) Serve(ctx context.Context, from overlaywire.Peer, s overlaywire.
 	}
 	if err == nil {
 		_ = s.CloseWrite()
+	}
+}
+
+// takeRoom returns a buffer for data of n bytes, nil if they are few, or too many, or no buffer is free.
+func (p *Peers) takeRoom(n int) []byte {
+	if n <= roomFrom || n > roomBytes {
+		return nil
+	}
+	select {
+	case b := <-p.room:
+		if b == nil {
+			b = make([]byte, roomBytes)
+		}
+		return b
+	default:
+		return nil
 	}
 }
 

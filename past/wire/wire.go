@@ -105,6 +105,11 @@ func Write(w io.Writer, kind Kind, body []byte, data ...[]byte) error {
 // Read reads a frame. The data are read into dst if they fit its capacity, else into a new slice that grows as they come: a
 // liar's length costs nobody memory.
 func Read(r io.Reader, dst []byte) (Frame, error) {
+	return ReadInto(r, func(int) []byte { return dst })
+}
+
+// ReadInto is Read into what room returns for data of n bytes; nil for a new slice.
+func ReadInto(r io.Reader, room func(n int) []byte) (Frame, error) {
 	var head [headerLen]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return Frame{}, err
@@ -118,7 +123,7 @@ func Read(r io.Reader, dst []byte) (Frame, error) {
 	if f.Body, err = readInto(r, nil, bodyLen); err != nil {
 		return Frame{}, err
 	}
-	f.Data, err = readInto(r, dst, dataLen)
+	f.Data, err = readInto(r, room(dataLen), dataLen)
 	return f, err
 }
 
