@@ -42,8 +42,9 @@ mutations:
 integration:
 	PATH="$(TESTPATH)" $(GO) test -p 1 -timeout 25m ./integration/...
 
-bench: ## the benchmarks of all packages; `larder bench` loads an S3 endpoint
-	$(GO) test -run '^$$' -bench . -benchmem $(UNITS)
+bench: build ## the benchmarks of all packages, then the S3 table of docs/figures.md
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime 200ms $(UNITS)
+	GO="$(GO)" ./scripts/bench.sh bin/larder
 
 soak: clients fuzz ## hours: every fuzz target for FUZZTIME (1m), then the long forms of the tests
 	PATH="$(TESTPATH)" LARDER_SOAK=1 $(GO) test -p 1 -count 1 -timeout 6h ./...

@@ -221,3 +221,19 @@ func TestParseStat(t *testing.T) {
 		t.Error("short line accepted")
 	}
 }
+
+func TestCompare(t *testing.T) {
+	one := Column{"one", []Result{{Load: "put4k", PerSecond: 50, CountsRequests: true}, {Load: "get1m", PerSecond: 3, MiBPerSecond: 3}}}
+	two := Column{"two", []Result{{Load: "put4k", PerSecond: 100, CountsRequests: true}}}
+	var b strings.Builder
+	if err := Compare(&b, []Column{one, two}); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(b.String(), "\n")
+	if f := strings.Fields(lines[1]); len(f) != 10 || f[1] != "50" || f[5] != "0.50" || f[6] != "100" {
+		t.Errorf("%q", lines[1])
+	}
+	if f := strings.Fields(lines[2]); len(f) != 5 || f[1] != "3" || f[2] != "MiB/s" {
+		t.Errorf("%q", lines[2])
+	}
+}

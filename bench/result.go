@@ -23,12 +23,12 @@ type Result struct {
 	P99            time.Duration `json:"p99Ns"`
 	Max            time.Duration `json:"maxNs"`
 	CPU            time.Duration `json:"cpuPerRequestNs,omitempty"` // of the server; 0 if it was not measured
-	countsRequests bool
+	CountsRequests bool          `json:"countsRequests,omitempty"`
 }
 
 // Figure is the load's number: requests a second, or MiB a second where bodies are large.
 func (r *Result) Figure() (value float64, unit string) {
-	if r.countsRequests {
+	if r.CountsRequests {
 		return r.PerSecond, "req/s"
 	}
 	return r.MiBPerSecond, "MiB/s"
@@ -54,7 +54,7 @@ func (t *tally) note(took time.Duration, n int64, err error) {
 }
 
 func sum(l Load, tallies []tally, took time.Duration) Result {
-	res := Result{Load: l.Name, Took: took, countsRequests: l.counted()}
+	res := Result{Load: l.Name, Took: took, CountsRequests: l.counted()}
 	var all []time.Duration
 	var bytes int64
 	for _, t := range tallies {

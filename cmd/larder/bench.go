@@ -38,6 +38,7 @@ func benchCommand() *cobra.Command {
 			return s.run(cmd.Context())
 		},
 	}
+	cmd.AddCommand(benchCompareCommand())
 	f := cmd.Flags()
 	f.StringVar(&s.cfg.Endpoint, "endpoint", "http://127.0.0.1:9000", "URL of the S3 endpoint")
 	f.StringVar(&s.cfg.AccessKey, "access-key", os.Getenv("AWS_ACCESS_KEY_ID"), "access key")
