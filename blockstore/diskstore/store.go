@@ -220,7 +220,8 @@ func (s *Store) keep() {
 		case <-t.C:
 			s.space.refresh()
 			if !s.breaker.tripped() {
-				if err := s.tide.sync(); err != nil {
+				// A full disk costs the mark's age alone; the next second tries again.
+				if err := s.tide.sync(); err != nil && !isNoSpace(err) {
 					s.breaker.trip("sync tide mark", err)
 				}
 			}

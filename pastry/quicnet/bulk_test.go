@@ -233,25 +233,37 @@ func isClosed(err error) bool {
 
 // A proper member sends chunks that are too long, or an unknown service, over TCP.
 func TestBulkGarbage(t *testing.T) {
-	w := newWorld(t)
-	a, b := w.pair()
-	b.handler = func(_ context.Context, _ wire.Peer, s wire.Stream) { io.ReadAll(s) }
-	ctx := ctxFor(t)
 	for _, garbage := range [][]byte{{byte(wire.ServicePast), 255, 255, 255, 255}, {99}} {
-		s, err := a.Open(ctx, b.Self(), wire.ServicePast)
-		if err != nil {
-			t.Fatal(err)
-		}
-		bulk := s.(*bulkStream)
+		b, bulk := openBulk(t)
 		bulk.conn.tls.Write(garbage)
 		if _, err := bulk.conn.tls.Read(make([]byte, 1)); err == nil {
 			t.Fatal("garbage was answered")
 		}
+		bulk.Cancel()
+		if s := b.Stats(); s.Offences != 1 {
+			t.Fatalf("%+v", s)
+		}
+	}
+}
+
+// openBulk returns a member and a stream to it over TCP. On a machine so slow that the handshake is given up QUIC stands in, as it
+// should; then it begins again with other members.
+func openBulk(t *testing.T) (*node, *bulkStream) {
+	for range 10 {
+		w := newWorld(t)
+		a, b := w.pair()
+		b.handler = func(_ context.Context, _ wire.Peer, s wire.Stream) { io.ReadAll(s) }
+		s, err := a.Open(ctxFor(t), b.Self(), wire.ServicePast)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bulk, ok := s.(*bulkStream); ok {
+			return b, bulk
+		}
 		s.Cancel()
 	}
-	if s := b.Stats(); s.Offences != 2 {
-		t.Fatalf("%+v", s)
-	}
+	t.Fatal("ten pairs of members, and none opened the bulk lane")
+	return nil, nil
 }
 
 // FuzzChunkReader feeds what a peer may send into a stream: no panic, no more out than in, an end only where there was one,
