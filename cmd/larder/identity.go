@@ -83,13 +83,9 @@ func (p *process) roles() (roles wire.Roles) {
 
 // apply asks the ticket's seeds for admission, as an issuer if they can make one.
 func (p *process) apply(ctx context.Context, roles wire.Roles) (*realm.Identity, error) {
-	raw, err := os.ReadFile(p.s.ticket)
+	ticket, err := p.readTicket()
 	if err != nil {
-		return nil, fmt.Errorf("ticket: %w", err)
-	}
-	ticket, err := realm.ParseTicket(strings.TrimSpace(string(raw)))
-	if err != nil {
-		return nil, fmt.Errorf("ticket: %w", err)
+		return nil, err
 	}
 	issuers := append(parseSeeds(p.s.join), ticket.Seeds...)
 	if ticket.Roles.Has(wire.RoleIssuer) && roles.Has(wire.RoleGateway) {
@@ -99,6 +95,18 @@ func (p *process) apply(ctx context.Context, roles wire.Roles) (*realm.Identity,
 		p.log.Info("no issuer certificate to be had: asking for a plain one")
 	}
 	return p.applyFor(ctx, issuers, ticket, roles)
+}
+
+func (p *process) readTicket() (*realm.Ticket, error) {
+	raw, err := os.ReadFile(p.s.ticket)
+	if err != nil {
+		return nil, fmt.Errorf("ticket: %w", err)
+	}
+	ticket, err := realm.ParseTicket(strings.TrimSpace(string(raw)))
+	if err != nil {
+		return nil, fmt.Errorf("ticket: %w", err)
+	}
+	return ticket, nil
 }
 
 func (p *process) applyFor(ctx context.Context, issuers []netip.AddrPort, ticket *realm.Ticket, roles wire.Roles) (*realm.Identity, error) {

@@ -274,9 +274,15 @@ func (p *process) wire(ctx context.Context, id *realm.Identity) error {
 	return p.found(ctx, id)
 }
 
-// seeds are where others of the ring may be: as told, and as remembered.
+// seeds are where others of the ring may be: as told, as the ticket says, and as remembered.
 func (p *process) seeds() []netip.AddrPort {
-	return append(parseSeeds(p.s.join), parseSeeds(p.remembered().Peers)...)
+	seeds := append(parseSeeds(p.s.join), parseSeeds(p.remembered().Peers)...)
+	if p.s.ticket != "" {
+		if ticket, err := p.readTicket(); err == nil { // on later starts it may be gone
+			seeds = append(seeds, ticket.Seeds...)
+		}
+	}
+	return seeds
 }
 
 func newRegistry() *prometheus.Registry {

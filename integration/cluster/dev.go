@@ -109,7 +109,7 @@ func (r *Ring) Join(t testing.TB, via *Node, flags ...string) *Node {
 	if err := os.WriteFile(ticket, []byte(via.Ticket(t)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n := Prepare(t, append([]string{"--ticket=" + ticket, "--join=" + via.overlay()}, flags...)...)
+	n := Prepare(t, append([]string{"--ticket=" + ticket}, flags...)...)
 	n.Start(t)
 	n.Keys = r.Keys
 	r.Nodes = append(r.Nodes, n)
