@@ -25,7 +25,7 @@ import (
 const (
 	bulkMax        = 64               // connections to one peer; beyond, streams go over QUIC
 	bulkAcceptMax  = 4 * bulkMax      // connections from one peer: it may have closed some that still look open here
-	bulkIdleMax    = 16               // of those, kept for later
+	bulkIdleMax    = 48               // of those, kept for later: a handshake costs as much as many requests
 	bulkIdle       = 30 * time.Second // how long they are kept; the accepting end waits twice as long
 	bulkRetry      = 30 * time.Second // after a peer's TCP port could not be reached
 	bulkHandshakes = 256              // concurrent handshakes of strangers
