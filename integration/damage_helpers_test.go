@@ -80,7 +80,7 @@ func load(t *testing.T, l *ledger, bucket, prefix string, objects int, nodes ...
 
 // neverWrong reads every acknowledged object through one node, which may be busy finding out that its disk is damaged: it may fail, but
 // it does not serve other bytes, and does not say that something is not there.
-func neverWrong(t *testing.T, l *ledger, bucket string, n *cluster.Node) {
+func neverWrong(t *testing.T, l *ledger, bucket string, n *cluster.Node) (unreadable int) {
 	t.Helper()
 	var work errgroup.Group
 	work.SetLimit(8)
@@ -105,6 +105,7 @@ func neverWrong(t *testing.T, l *ledger, bucket string, n *cluster.Node) {
 		t.Errorf("%d objects are listed by the damaged node, %d were acknowledged", len(listed), len(l.sums))
 	}
 	t.Logf("%d of %d objects could not be read at once through the damaged node", failed.Load(), len(l.sums))
+	return int(failed.Load())
 }
 
 // logged reports whether any of the words is in what the node has logged since an offset, and returns the offset of the end.

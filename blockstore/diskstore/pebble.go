@@ -43,13 +43,13 @@ func openPebble(fsys vfs.FS, dir string, cache *pebble.Cache, memBytes uint64, l
 		Logger:                      pebbleLogger{log},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) {
-				log.Warn("background work of the database failed", zap.Error(err))
+				log.Warn("background work of the database failed", zap.String("error", err.Error())) // without the stack that Pebble's errors have
 				if err := pebbleError(err); errors.Is(err, blockstore.ErrCorrupt) {
 					onStuck(err)
 				}
 			},
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
-				log.Error("database file is damaged", zap.String("path", i.Path), zap.Error(i.Details))
+				log.Error("database file is damaged", zap.String("path", i.Path), zap.String("error", i.Details.Error()))
 			},
 		},
 	}
