@@ -3,6 +3,7 @@ package pkb
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"larder/past"
 	"larder/past/register"
@@ -89,4 +90,27 @@ func TestForgotten(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// TestScanHedged: a member that neither answers nor refuses, as a process that is stopped, does not hold up a listing.
+func TestScanHedged(t *testing.T) {
+	c := newCluster(t, 5)
+	c.whole(5)
+	c.bucket(testBucket)
+	c.whole(5)
+	if _, err := c.node(1).registers.Write(t.Context(), reg(testBucket, "a"), rec("x")); err != nil {
+		t.Fatal(err)
+	}
+	for i := 2; i <= 5; i++ { // one of them is among those that node 1 asks first
+		c.node(i).stuck.Store(true)
+		begin := time.Now()
+		page, err := c.node(1).registers.Scan(t.Context(), past.ScanQuery{Bucket: testBucket, Space: past.SpaceHead, Max: 10})
+		if err != nil || len(page.Entries) != 1 {
+			t.Fatalf("scan while node %d is stuck: %+v, %v", i, page, err)
+		}
+		if took := time.Since(begin); took > callTimeout*2/3 {
+			t.Errorf("scan while node %d is stuck took %v", i, took)
+		}
+		c.node(i).stuck.Store(false)
+	}
 }

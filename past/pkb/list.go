@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"larder/past"
 	"larder/past/register"
@@ -197,6 +198,10 @@ func settledRow(rows []*scanRow, answers int, epoch uint64) (record past.Record,
 	return with.Value.Entry(""), first.Live, true
 }
 
+// scanHedgeAfter is how long a scan waits for the members it asked before it asks one more, and one more again. A page takes longer than a
+// read, and costs more to be asked for twice.
+const scanHedgeAfter = 250 * time.Millisecond
+
 // scanMajority asks members for the same rows until a majority of one epoch has answered: the nearest with values.
 func (r *Registers) scanMajority(ctx context.Context, rt *route, q scanRequest) ([]scanAnswer, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, operationMax)
@@ -241,16 +246,29 @@ func (r *Registers) scanOnce(ctx context.Context, rt *route, c *register.Configu
 	for i, place := range order[:c.Quorum()] {
 		go ask(place, i == 0)
 	}
-	rest := order[c.Quorum():]
-	var got []scanAnswer
-	for asked := c.Quorum(); ; {
-		rep := <-replies
-		if asked--; rep.err == nil {
-			got = append(got, rep.a)
-		} else if len(rest) > 0 {
+	asked, rest := c.Quorum(), order[c.Quorum():]
+	another := func() {
+		if len(rest) > 0 {
 			asked++
 			go ask(rest[0], true) // it may have to replace the one with the values
 			rest = rest[1:]
+		}
+	}
+	hedge := time.NewTicker(scanHedgeAfter)
+	defer hedge.Stop()
+	var got []scanAnswer
+	for {
+		var rep reply
+		select {
+		case rep = <-replies:
+		case <-hedge.C:
+			another()
+			continue
+		}
+		if asked--; rep.err == nil {
+			got = append(got, rep.a)
+		} else {
+			another()
 		}
 		switch {
 		case len(got) >= c.Quorum():
