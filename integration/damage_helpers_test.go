@@ -138,13 +138,6 @@ func scrub(t *testing.T, n *cluster.Node) (last string) {
 	return last
 }
 
-// within is a context that ends with the test, or earlier.
-func within(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // others are the nodes of the ring but some.
 func others(r *cluster.Ring, but ...*cluster.Node) (out []*cluster.Node) {
 next:
