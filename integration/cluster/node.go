@@ -137,16 +137,6 @@ func (n *Node) Terminate() error {
 	return n.gone(40 * time.Second)
 }
 
-// overlay is the node's address for other nodes.
-func (n *Node) overlay() string {
-	for _, arg := range n.args {
-		if addr, ok := strings.CutPrefix(arg, "--overlay="); ok {
-			return addr
-		}
-	}
-	return ""
-}
-
 // Pause and Continue send SIGSTOP and SIGCONT.
 func (n *Node) Pause() error    { return syscall.Kill(n.pid, syscall.SIGSTOP) }
 func (n *Node) Continue() error { return syscall.Kill(n.pid, syscall.SIGCONT) }
