@@ -64,11 +64,14 @@ type pipe struct {
 	writeBy deadline
 }
 
-// deadline is guarded by its pipe's mu.
+// deadline is guarded by its pipe's mu. The timer only wakes who waits: what has passed is for the clock to say, since two timers
+// of one moment fire one after the other.
 type deadline struct {
-	passed bool
-	timer  *time.Timer
+	at    time.Time // zero: none
+	timer *time.Timer
 }
+
+func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
 
 func newPipe() *pipe {
 	p := &pipe{}
@@ -83,18 +86,13 @@ func (d *deadline) set(p *pipe, t time.Time) {
 		d.timer.Stop()
 		d.timer = nil
 	}
-	d.passed = !t.IsZero() && !t.After(time.Now())
-	if !t.IsZero() && !d.passed {
-		var timer *time.Timer
-		timer = time.AfterFunc(time.Until(t), func() {
+	d.at = t
+	if !t.IsZero() && !d.passed() {
+		d.timer = time.AfterFunc(time.Until(t), func() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			if d.timer == timer {
-				d.passed = true
-				p.changed.Broadcast()
-			}
+			p.changed.Broadcast()
 		})
-		d.timer = timer
 	}
 	p.changed.Broadcast()
 }
@@ -104,7 +102,7 @@ func (p *pipe) read(b []byte) (int, error) {
 	defer p.mu.Unlock()
 	for {
 		switch {
-		case p.readBy.passed:
+		case p.readBy.passed():
 			return 0, os.ErrDeadlineExceeded
 		case p.err != nil && !p.ended:
 			return 0, p.err
@@ -126,7 +124,7 @@ func (p *pipe) write(b []byte) (int, error) {
 	written := 0
 	for {
 		switch {
-		case p.writeBy.passed:
+		case p.writeBy.passed():
 			return written, os.ErrDeadlineExceeded
 		case p.err != nil:
 			return written, p.err
