@@ -38,9 +38,6 @@ const (
 
 // TestLinearizable runs clients over five gateways, one of whose clocks is an hour fast, while nodes are killed and stopped one at a time.
 func TestLinearizable(t *testing.T) {
-	if !cluster.Soak() {
-		t.Skip("open: see TestConditionalRaces; runs with LARDER_SOAK=1")
-	}
 	length := time.Minute
 	switch {
 	case cluster.Soak():
