@@ -57,11 +57,11 @@ var benchChunk = make([]byte, 256<<10)
 func benchPair(b *testing.B, change ...func(*Config)) (x, y *node) {
 	w := newWorld(b)
 	x, y = w.pair(change...)
-	y.handler = func(_ context.Context, _ wire.Peer, s wire.Stream) {
+	y.handle(func(_ context.Context, _ wire.Peer, s wire.Stream) {
 		if serveSized(s, benchChunk) == nil {
 			s.CloseWrite()
 		}
-	}
+	})
 	return x, y
 }
 

@@ -66,19 +66,6 @@ func (c *bulkConn) close() { c.closeOnce.Do(func() { c.tcp.Close() }) }
 
 func (l *link) bulkKey() bulkKey { return bulkKey{l.peer.Handle.ID, l.hello.instance} }
 
-// listenBulk binds the TCP port of the same number as the UDP one. Without it there is no bulk lane, and no harm.
-func (t *Transport) listenBulk() {
-	if t.cfg.NoBulk {
-		return
-	}
-	listener, err := net.Listen("tcp", t.udp.LocalAddr().String())
-	if err != nil {
-		t.log.Warn("no bulk lane: TCP port of the overlay's number is not free", zap.Error(err))
-		return
-	}
-	t.bulkListener = listener
-}
-
 // acceptBulk takes TCP connections until the listener is closed.
 func (t *Transport) acceptBulk() {
 	cfg := t.serverTLS(realm.ProtocolBulk)

@@ -31,11 +31,11 @@ func TestBulkConnectionsAreReused(t *testing.T) {
 		t.Fatalf("20 requests one after the other: %+v", s)
 	}
 	// Answers whose length the asker knows are not read to the end; the connection is kept all the same.
-	b.handler = func(_ context.Context, _ wire.Peer, s wire.Stream) {
+	b.handle(func(_ context.Context, _ wire.Peer, s wire.Stream) {
 		io.ReadFull(s, make([]byte, 1))
 		s.Write([]byte("yes"))
 		s.CloseWrite()
-	}
+	})
 	for range 5 {
 		s, err := a.Open(ctx, b.Self(), wire.ServicePast)
 		if err != nil {
@@ -86,10 +86,10 @@ func TestBulkCancelledStreamIsNotReused(t *testing.T) {
 func TestBulkEarlyAnswerArrives(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.pair()
-	b.handler = func(_ context.Context, _ wire.Peer, s wire.Stream) {
+	b.handle(func(_ context.Context, _ wire.Peer, s wire.Stream) {
 		s.Write([]byte("no space"))
 		s.CloseWrite()
-	}
+	})
 	for range 5 {
 		got, err := ask(ctxFor(t), a, b.Self(), make([]byte, 8<<20))
 		if err != nil || string(got) != "no space" {
@@ -152,6 +152,26 @@ func TestBulkFallsBackToQUIC(t *testing.T) {
 	}
 	if s := plain.Stats(); s.BulkStreams != 0 {
 		t.Fatalf("%+v", s)
+	}
+}
+
+// A number that is given stays without a bulk lane where TCP has it already; a free one is free in both.
+func TestBulkPortTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	w := newWorld(t)
+	n := w.start(w.member(storage, time.Now()), func(c *Config) { c.Listen = taken.Addr().String() })
+	if n.bulkListener != nil || !n.logged("no bulk lane", "") {
+		t.Fatal("a bulk lane on a port of somebody else's")
+	}
+	if f := w.start(w.member(storage, time.Now())); f.bulkListener == nil {
+		t.Fatal("no bulk lane on a free port")
+	}
+	if _, err := ask(ctxFor(t), n, w.start(w.member(storage, time.Now())).Self(), []byte("x")); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -252,7 +272,7 @@ func openBulk(t *testing.T) (*node, *bulkStream) {
 	for range 10 {
 		w := newWorld(t)
 		a, b := w.pair()
-		b.handler = func(_ context.Context, _ wire.Peer, s wire.Stream) { io.ReadAll(s) }
+		b.handle(func(_ context.Context, _ wire.Peer, s wire.Stream) { io.ReadAll(s) })
 		s, err := a.Open(ctxFor(t), b.Self(), wire.ServicePast)
 		if err != nil {
 			t.Fatal(err)

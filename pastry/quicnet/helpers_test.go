@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,8 +83,11 @@ type node struct {
 	*Transport
 	logs     *observer.ObservedLogs
 	messages chan received
-	handler  func(ctx context.Context, from wire.Peer, s wire.Stream)
+	handler  atomic.Pointer[handler]
 }
+
+// handler answers a stream.
+type handler func(ctx context.Context, from wire.Peer, s wire.Stream)
 
 type received struct {
 	from pastry.NodeHandle
@@ -99,8 +103,11 @@ func (n *node) Message(from pastry.NodeHandle, message []byte) {
 
 func (n *node) Stream(ctx context.Context, from wire.Peer, _ wire.Service, s wire.Stream) {
 	defer s.Cancel()
-	n.handler(ctx, from, s)
+	(*n.handler.Load())(ctx, from, s)
 }
+
+// handle replaces echo; streams may be on their way already.
+func (n *node) handle(h handler) { n.handler.Store(&h) }
 
 // start runs a node of the realm on a free port.
 func (w *world) start(id *realm.Identity, change ...func(*Config)) *node {
@@ -114,7 +121,8 @@ func (w *world) start(id *realm.Identity, change ...func(*Config)) *node {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	n := &node{Transport: tr, logs: logs, messages: make(chan received, 4096), handler: echo}
+	n := &node{Transport: tr, logs: logs, messages: make(chan received, 4096)}
+	n.handle(echo)
 	w.t.Cleanup(func() {
 		if err := tr.Close(); err != nil {
 			w.t.Error(err)

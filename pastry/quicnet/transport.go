@@ -55,24 +55,27 @@ type Transport struct {
 	links   map[*link]struct{} // all that are open, superseded ones too
 }
 
-// Listen binds the UDP socket. Nothing is accepted before Start.
+// Listen binds the UDP socket and the TCP one of the same number. Nothing is accepted before Start.
 func Listen(cfg Config, log *zap.Logger) (*Transport, error) {
 	cfg = cfg.withDefaults()
-	bind, err := net.ResolveUDPAddr("udp", cfg.Listen)
+	log = log.Named("quicnet")
+	udp, bulk, err := bind(cfg, log)
 	if err != nil {
 		return nil, fmt.Errorf("quicnet: listen: %w", err)
 	}
-	udp, err := net.ListenUDP("udp", bind)
-	if err != nil {
-		return nil, fmt.Errorf("quicnet: listen: %w", err)
+	unbind := func() {
+		udp.Close()
+		if bulk != nil {
+			bulk.Close()
+		}
 	}
 	advertise, err := advertised(cfg.Advertise, udp.LocalAddr().(*net.UDPAddr).AddrPort())
 	if err != nil {
-		udp.Close()
+		unbind()
 		return nil, err
 	}
 	t := &Transport{
-		cfg: cfg, log: log.Named("quicnet"), udp: udp,
+		cfg: cfg, log: log, udp: udp, bulkListener: bulk,
 		self:       handleOf(cfg.Credentials.Identity().NodeID(), advertise),
 		joins:      bucket{rate: joinsPerSecond},
 		unproven:   bucket{rate: unprovenPerSec},
@@ -84,11 +87,10 @@ func Listen(cfg Config, log *zap.Logger) (*Transport, error) {
 	}
 	var instance [8]byte
 	if _, err := rand.Read(instance[:]); err != nil {
-		udp.Close()
+		unbind()
 		return nil, fmt.Errorf("quicnet: listen: %w", err)
 	}
 	t.instance = binary.BigEndian.Uint64(instance[:])
-	t.listenBulk()
 	h := hello{instance: t.instance, features: cfg.Features, addr: advertise}
 	if t.bulkListener != nil {
 		h.bulkPort = advertise.Port()
@@ -101,6 +103,31 @@ func Listen(cfg Config, log *zap.Logger) (*Transport, error) {
 	reset := t.resetKey()
 	t.quic = &quic.Transport{Conn: udp, StatelessResetKey: &reset, VerifySourceAddress: func(net.Addr) bool { return !t.unproven.take(time.Now()) }}
 	return t, nil
+}
+
+// bind takes the port of cfg, for UDP and for the bulk lane's TCP. A number that is given is taken as it is, and without its
+// TCP port there is no bulk lane; a free one (port 0) is free in both.
+func bind(cfg Config, log *zap.Logger) (*net.UDPConn, net.Listener, error) {
+	const tries = 32
+	addr, err := net.ResolveUDPAddr("udp", cfg.Listen)
+	if err != nil {
+		return nil, nil, err
+	}
+	for try := 1; ; try++ {
+		udp, err := net.ListenUDP("udp", addr)
+		if err != nil || cfg.NoBulk {
+			return udp, nil, err
+		}
+		bulk, err := net.Listen("tcp", udp.LocalAddr().String())
+		switch {
+		case err == nil:
+			return udp, bulk, nil
+		case addr.Port != 0 || try == tries:
+			log.Warn("no bulk lane: TCP port of the overlay's number is not free", zap.Error(err))
+			return udp, nil, nil
+		}
+		udp.Close()
+	}
 }
 
 // Self is this node as others reach it.

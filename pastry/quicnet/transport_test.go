@@ -105,7 +105,7 @@ func testPeerIsWhoItsCertificateSays(t *testing.T, lane func(*Config)) {
 	w := newWorld(t)
 	a, b := w.pair(lane)
 	peers := make(chan wire.Peer, 1)
-	b.handler = func(_ context.Context, from wire.Peer, s wire.Stream) { peers <- from }
+	b.handle(func(_ context.Context, from wire.Peer, s wire.Stream) { peers <- from })
 	s, err := a.Open(ctxFor(t), b.Self(), wire.ServicePast)
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +231,7 @@ func TestIdleConnectionsAreClosedAndMadeAnew(t *testing.T) {
 	a, b := w.pair()
 	ctx := ctxFor(t)
 	hold := newGate()
-	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) { hold.wait() }
+	b.handle(func(ctx context.Context, from wire.Peer, s wire.Stream) { hold.wait() })
 	s, err := a.Open(ctx, b.Self(), wire.ServicePast)
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +251,7 @@ func TestIdleConnectionsAreClosedAndMadeAnew(t *testing.T) {
 	if peers != 0 {
 		t.Fatalf("%d peers remembered", peers)
 	}
-	b.handler = echo
+	b.handle(echo)
 	if _, err := ask(ctx, a, b.Self(), []byte("again")); err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +316,7 @@ func testVanishedPeer(t *testing.T, lane func(*Config)) {
 	quick := func(c *Config) { c.LinkTimeout = time.Second; c.DialTimeout = 500 * time.Millisecond }
 	a, b := w.pair(lane, quick)
 	reached := newGate()
-	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) { reached.open(); <-ctx.Done() }
+	b.handle(func(ctx context.Context, from wire.Peer, s wire.Stream) { reached.open(); <-ctx.Done() })
 	s, err := a.Open(ctxFor(t), b.Self(), wire.ServicePast)
 	if err != nil {
 		t.Fatal(err)
@@ -349,14 +349,14 @@ func testCancelResetsBothSides(t *testing.T, lane func(*Config)) {
 	a, b := w.pair(lane)
 	result := make(chan error, 2)
 	reached := newGate()
-	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) {
+	b.handle(func(ctx context.Context, from wire.Peer, s wire.Stream) {
 		reached.open()
 		_, err := io.ReadAll(s)
 		result <- err
 		for err = nil; err == nil; _, err = s.Write(make([]byte, 1<<16)) {
 		}
 		result <- err
-	}
+	})
 	s, err := a.Open(ctxFor(t), b.Self(), wire.ServicePast)
 	if err != nil {
 		t.Fatal(err)
@@ -388,11 +388,11 @@ func testCancelAfterCloseWriteLosesNothing(t *testing.T, lane func(*Config)) {
 	w := newWorld(t)
 	a, b := w.pair(lane)
 	answer := bytes.Repeat([]byte("larder"), 1<<18)
-	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) {
+	b.handle(func(ctx context.Context, from wire.Peer, s wire.Stream) {
 		io.ReadAll(s)
 		s.Write(answer)
 		s.CloseWrite() // Stream's defer cancels
-	}
+	})
 	for range 5 {
 		got, err := ask(ctxFor(t), a, b.Self(), []byte("x"))
 		if err != nil || !bytes.Equal(got, answer) {
@@ -405,11 +405,11 @@ func testCancelAfterCloseWriteLosesNothing(t *testing.T, lane func(*Config)) {
 func TestCloseWriteAfterThePeerHasReadEnough(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.pair(func(c *Config) { c.NoBulk = true })
-	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) {
+	b.handle(func(ctx context.Context, from wire.Peer, s wire.Stream) {
 		io.ReadFull(s, make([]byte, 1))
 		s.Write([]byte("y"))
 		s.CloseWrite()
-	}
+	})
 	s, err := a.Open(ctxFor(t), b.Self(), wire.ServicePast)
 	if err != nil {
 		t.Fatal(err)
@@ -435,7 +435,7 @@ func TestDeadline(t *testing.T) { lanes(t, testDeadline) }
 func testDeadline(t *testing.T, lane func(*Config)) {
 	w := newWorld(t)
 	a, b := w.pair(lane)
-	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) { io.ReadAll(s) }
+	b.handle(func(ctx context.Context, from wire.Peer, s wire.Stream) { io.ReadAll(s) })
 	s, err := a.Open(ctxFor(t), b.Self(), wire.ServicePast)
 	if err != nil {
 		t.Fatal(err)
@@ -452,7 +452,7 @@ func testDeadline(t *testing.T, lane func(*Config)) {
 func TestCloseLeavesNoGoroutines(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.pair()
-	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) { io.ReadAll(s) }
+	b.handle(func(ctx context.Context, from wire.Peer, s wire.Stream) { io.ReadAll(s) })
 	s, err := a.Open(ctxFor(t), b.Self(), wire.ServicePast)
 	if err != nil {
 		t.Fatal(err)
@@ -492,11 +492,11 @@ func testCloseWaitsAndRefuses(t *testing.T, lane func(*Config)) {
 	w := newWorld(t)
 	a, b := w.pair(lane)
 	started, ended := newGate(), false
-	b.handler = func(ctx context.Context, from wire.Peer, s wire.Stream) {
+	b.handle(func(ctx context.Context, from wire.Peer, s wire.Stream) {
 		started.open()
 		<-ctx.Done()
 		ended = true // no lock: Close waits for us
-	}
+	})
 	s, err := a.Open(ctxFor(t), b.Self(), wire.ServicePast)
 	if err != nil {
 		t.Fatal(err)
