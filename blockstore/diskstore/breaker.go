@@ -82,7 +82,8 @@ func (b *breaker) swallows(journal bool) bool { return journal || b.opening.Load
 // breakerFS is the file system that Pebble sees.
 type breakerFS struct {
 	vfs.FS
-	b *breaker
+	b     *breaker
+	edits *edits // told of the manifest's syncs
 }
 
 // journal says whether Pebble treats a failed write of the file as fatal.
@@ -107,7 +108,13 @@ func (fs *breakerFS) open(name string, open func() (vfs.File, error)) (vfs.File,
 }
 
 func (fs *breakerFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return fs.open(name, func() (vfs.File, error) { return fs.FS.Create(name, c) })
+	return fs.open(name, func() (vfs.File, error) {
+		f, err := fs.FS.Create(name, c)
+		if number, ok := manifestNumber(fs.PathBase(name)); ok && err == nil {
+			f = newManifestFile(f, fs.edits, number)
+		}
+		return f, err
+	})
 }
 
 func (fs *breakerFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/zap"
 
 	"larder/blockstore"
@@ -27,10 +26,13 @@ const (
 // openPebble opens the database in dir, which it creates if need be. Damage found on the way is an error wrapping
 // blockstore.ErrCorrupt. onStuck is called, from any goroutine and under Pebble's locks, when a table cannot be compacted
 // because it is damaged: writes would stall before long.
-func openPebble(fsys vfs.FS, dir string, cache *pebble.Cache, memBytes uint64, log *zap.Logger, onStuck func(error)) (db *pebble.DB, err error) {
+func openPebble(fsys *breakerFS, dir string, cache *pebble.Cache, memBytes uint64, log *zap.Logger, onStuck func(error)) (db *pebble.DB, err error) {
 	existed := true
 	if _, err := fsys.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		existed = false
+	}
+	if fsys.edits, err = openEdits(fsys.FS, dir); err != nil {
+		return nil, err
 	}
 	opts := &pebble.Options{
 		FS:                          fsys,

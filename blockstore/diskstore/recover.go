@@ -146,7 +146,7 @@ func (s *Store) openIndex(found []foundSegment) (position, error) {
 
 // tryIndex opens the index as it is. An error wrapping ErrCorrupt means that it must be rebuilt.
 func (s *Store) tryIndex(dir string, found []foundSegment) (from position, err error) {
-	s.index.db, err = openPebble(&breakerFS{s.fs, s.breaker}, dir, s.cache, indexMemBytes, s.log.Named("index"), s.indexStuck)
+	s.index.db, err = openPebble(&breakerFS{FS: s.fs, b: s.breaker}, dir, s.cache, indexMemBytes, s.log.Named("index"), s.indexStuck)
 	if err != nil {
 		return position{}, err
 	}

@@ -165,9 +165,8 @@ func (s *Store) openEntries() (err error) {
 	if s.tide, err = openTide(s.fs, s.fs.PathJoin(s.dir, tideFile)); err != nil {
 		return err
 	}
-	bfs := &breakerFS{s.fs, s.breaker}
 	dir := s.fs.PathJoin(s.dir, entriesDir)
-	if s.entries.db, err = openPebble(bfs, dir, s.cache, entriesMemBytes, s.log.Named("entries"), s.entriesStuck); err != nil {
+	if s.entries.db, err = openPebble(&breakerFS{FS: s.fs, b: s.breaker}, dir, s.cache, entriesMemBytes, s.log.Named("entries"), s.entriesStuck); err != nil {
 		return fmt.Errorf("entries: %w", err)
 	}
 	if err := s.entries.load(); err != nil {

@@ -13,11 +13,11 @@ import (
 
 // tide is how far the entries were synced, kept outside of their database.
 //
-// Pebble takes damage near the end of its log, or of its manifest, for the torn tail of a crash and opens without what stood
-// there, synced or not: damage is only told from a torn tail by a later record, and the last one has none. So each batch
-// carries a number, and after each sync the number is written here, before the batch is acknowledged. A database that
-// opens with a smaller number has lost what it had promised. The write is not synced (a kill -9 does not lose it), but once
-// a second, so after a power cut the mark may be a second old: damage and power cut within one second are not seen.
+// Pebble takes damage near the end of its log for the torn tail of a crash and opens without what stood there, synced or not:
+// damage is only told from a torn tail by a later record, and the last one has none. So each batch carries a number, and
+// after each sync the number is written here, before the batch is acknowledged. A database that opens with a smaller
+// number has lost what it had promised. The write is not synced (a kill -9 does not lose it), but once a second, so after a
+// power cut the mark may be a second old: damage and power cut within one second are not seen.
 //
 // The file is two slots of {number u64, xxh3 u64}, little-endian, 512 bytes apart; the larger good one counts.
 type tide struct {
