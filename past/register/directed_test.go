@@ -2,6 +2,7 @@ package register
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"larder/past"
@@ -140,6 +141,52 @@ func TestRefusedWithOwnValueOut(t *testing.T) { // noaccept, for an operation th
 	}
 	a.to("accept", 0, 2).ends("refused")
 	s.readNow(1, 2).ends("A")
+}
+
+// A member that does not answer, as one that is stopped, keeps nobody waiting: whether it is among those that were asked first or
+// among the rest, the hedge after all were asked goes on with those that answered.
+func TestSplitReadDoesNotWait(t *testing.T) {
+	for silent := range 3 {
+		s := newStage(t, []int{0, 1, 2})
+		s.put("A", 1).to("accept", 0, 1, 2).ends("ok")
+		answering := slices.DeleteFunc([]int{0, 1, 2}, func(n int) bool { return n == silent })
+		s.put("B", 5).to("accept", answering[0]) // the two that answer differ
+		r := s.read().have("read", answering...)
+		if silent < 2 { // it is one of the two that were asked first; else they differ, and the rest was asked at once
+			r.hedge().have("read", answering...)
+		}
+		if r.find("prepare", answering[0], false) != nil {
+			t.Fatalf("node %d silent: prepares before the rest had time to answer", silent)
+		}
+		r.ends("open").hedge().to("prepare", answering...).to("accept", answering...).ends("B")
+		s.check()
+	}
+}
+
+// Where those that answer agree, the silent one is not missed, and nothing is prepared.
+func TestReadDoesNotWaitForTheFirst(t *testing.T) {
+	for silent := range 2 {
+		s := newStage(t, []int{0, 1, 2})
+		s.put("A", 1).to("accept", 0, 1, 2).ends("ok")
+		s.read().have("read", 1-silent).hedge().to("read", 2).ends("A")
+	}
+}
+
+// With fewer answers than a majority there is nothing to go on with: more time is asked for, again and again.
+func TestHedgeNeedsAMajority(t *testing.T) {
+	s := newStage(t, []int{0, 1, 2})
+	r := s.read().have("read", 0)
+	for range 3 {
+		var out Outbox
+		r.op().Step(HedgeNow{}, &out)
+		s.apply(r.i, &out)
+		if !out.Hedge || out.Done != nil || r.op().phase != phaseRead {
+			t.Fatalf("%v: %+v", r.op(), out)
+		}
+	}
+	s.put("B", 5).to("accept", 1)
+	r.to("read", 1).ends("open").hedge().to("prepare", 0, 1).to("accept", 0, 1).ends("B")
+	s.check()
 }
 
 // --- several registers, the memory and its floor

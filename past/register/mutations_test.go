@@ -107,6 +107,8 @@ var mutations = []mutation{
 	{name: "accepted_by_too_few", plan: "one epoch", edits: one("operation.go", `if o.acks.Count() < o.quorum.majority() {`, `if o.acks.Count()+1 < o.quorum.majority() {`)},
 	{name: "promised_by_too_few", plan: "one epoch", edits: one("operation.go", `if len(o.promise) < o.quorum.majority() {`, `if len(o.promise)+1 < o.quorum.majority() {`)},
 	{name: "read_by_too_few", plan: "one epoch", edits: one("operation.go", `if same >= o.quorum.majority() && chosen && with != nil {`, `if same+1 >= o.quorum.majority() && chosen && with != nil {`)},
+	{name: "split_read_waits", test: "TestSplitReadDoesNotWait", edits: one("operation.go", `	case len(o.reads) >= o.quorum.majority():
+		o.startPrepare(out)`, `	case false:`)},
 	{name: "any_promise", plan: "one epoch", edits: one("operation.go", `if cur.Accepted.Less(p.Group.Accepted) {`, `if cur.Accepted.IsZero() {`)},
 	{name: "blind_again", test: "TestRefusedWriteAsksFirst", plan: "one epoch, contended", edits: one("operation.go", `case o.req.Op == OpBlind && len(o.mine) == 0:`, `case o.req.Op == OpBlind:`)},
 	{name: "given_up_is_undone", plan: "one epoch", edits: one("operation.go", `	if len(o.mine) > 0 {

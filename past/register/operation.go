@@ -61,7 +61,7 @@ type Outbox struct {
 	Sends []Send
 	// Wait asks for a RetryNow after a pause, longer and more jittered the larger it is; 0 asks for nothing.
 	Wait int
-	// Hedge asks for a HedgeNow after the time in which an answer is to be expected.
+	// Hedge asks for a HedgeNow after the time in which an answer is to be expected, counted from now; it replaces an earlier wish.
 	Hedge bool
 	// Chosen, if not zero, is a ballot that is now known to be chosen: tell the members with the next message.
 	Chosen past.Ballot
@@ -262,7 +262,7 @@ func (o *Operation) Step(in Input, out *Outbox) {
 		o.lost(in.From, in.Ballot, out)
 	case HedgeNow:
 		if o.phase == phaseRead {
-			o.askRest(out)
+			o.hedge(out)
 		}
 	case RetryNow:
 		if o.phase == phaseWait {
@@ -325,13 +325,29 @@ func (o *Operation) startRead(out *Outbox) {
 	out.Hedge = o.quorum.Members > o.quorum.majority()
 }
 
-// askRest asks the members that were not asked yet, with value, since the one that had it may be the one that is slow.
-func (o *Operation) askRest(out *Outbox) {
+// askRest asks the members that were not asked yet, with value, since the one that had it may be the one that is slow. It reports
+// whether there were any; they have until the next hedge to answer.
+func (o *Operation) askRest(out *Outbox) (asked bool) {
 	for _, member := range o.quorum.Nearest {
 		if o.asked&(1<<member) == 0 {
 			o.asked |= 1 << member
 			o.send(member, ReadAsk{Round: o.round, WithValue: true}, out)
+			asked = true
 		}
+	}
+	out.Hedge = out.Hedge || asked
+	return asked
+}
+
+// hedge has waited long enough for those that were asked: it asks the rest; where all were asked, whoever has not answered by now may
+// never, and a majority that shows nothing chosen has to be made to agree without it.
+func (o *Operation) hedge(out *Outbox) {
+	switch {
+	case o.askRest(out):
+	case len(o.reads) >= o.quorum.majority():
+		o.startPrepare(out)
+	default:
+		out.Hedge = true
 	}
 }
 

@@ -158,9 +158,10 @@ func (a actor) drop(kind string, nodes []int, delivered bool) actor {
 	return a
 }
 
-// again fires the timer of an operation that waits; on moves it to the newest epoch.
+// again fires the timer of an operation that waits, hedge that of one that reads; on moves it to the newest epoch.
 func (a actor) again() actor { a.clock++; a.retry(a.i); return a }
 func (a actor) on() actor    { a.clock++; a.move(a.i); return a }
+func (a actor) hedge() actor { a.clock++; a.step(a.i, HedgeNow{}); return a }
 
 // all delivers the operation's requests to nodes, and loses those to others, until it ends.
 func (a actor) all(nodes ...int) actor {
