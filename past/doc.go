@@ -22,8 +22,9 @@ var (
 	ErrUnknown = errors.New("outcome unknown")
 	// ErrNoSpace says that too few nodes have room.
 	ErrNoSpace = errors.New("no space")
-	// ErrDamaged says that too few good fragments of a stripe could be had.
-	ErrDamaged = errors.New("too few good fragments")
+	// ErrDamaged says that a disk lost what was asked for or, of a whole operation, that too few good fragments of a stripe, or good copies
+	// of a record, are left. Trying again does not help.
+	ErrDamaged = errors.New("damaged")
 	// ErrClosed says that a bucket's partition was closed or forgotten: ask for the bucket again.
 	ErrClosed = errors.New("bucket is closed")
 	// ErrUnchanged is what the function of an Update returns to succeed and leave the record as it is.

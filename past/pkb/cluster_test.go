@@ -36,6 +36,8 @@ type cluster struct {
 	mu    sync.Mutex // guards nodes and deaf
 	nodes map[pastry.NodeID]*node
 	deaf  map[pastry.NodeID]bool // not reachable
+
+	refused atomic.Int64 // connections
 }
 
 // node is one process: started anew it keeps its store.
@@ -107,7 +109,12 @@ func (c *cluster) start(i int, store blockstore.Store, incarnation uint64) *node
 	n.members, err = NewMembers(MembersConfig{
 		Self: n.self, Peers: n.peers, Store: store, Log: zap.NewNop(), Now: now,
 		Genesis: func(ctx context.Context, l *register.Lineage) (bool, error) { return n.registers.GenesisCheck(ctx, l) },
-		Damaged: func(id register.PartitionID) { n.damaged <- id },
+		Damaged: func(id register.PartitionID) {
+			select {
+			case n.damaged <- id:
+			default: // nobody looks
+			}
+		},
 	})
 	if err != nil {
 		c.t.Fatal(err)
@@ -213,6 +220,7 @@ func (r *ring) node(id pastry.NodeID) *node {
 func (r *ring) Open(ctx context.Context, to pastry.NodeID) (wire.Stream, error) {
 	n := r.node(to)
 	if n == nil || r.node(r.n.id) == nil {
+		r.n.c.refused.Add(1)
 		return nil, errors.New("connection refused")
 	}
 	a, b := pipe()

@@ -39,6 +39,7 @@ type drive struct {
 	group  string
 	epoch  uint64
 	config *register.Configuration
+	bound  *bound
 	sum    struct { // the proof of the value that is being accepted
 		ballot past.Ballot
 		proof  []byte
@@ -57,7 +58,8 @@ const (
 	closedMax    = time.Second      // for a bucket that is being deleted: it is back soon, or never
 )
 
-// run drives one operation to its end. Errors: what the request's Update refused with, past.ErrUnavailable, past.ErrUnknown.
+// run drives one operation to its end. Errors: what the request's Update refused with, past.ErrUnavailable, past.ErrUnknown, and
+// past.ErrDamaged if too many members lost what they kept of the group.
 func (r *Registers) run(ctx context.Context, bucket past.BucketID, group string, req register.Request) (*register.Result, error) {
 	rt, err := r.route(bucket)
 	if err != nil {
@@ -76,12 +78,13 @@ func (r *Registers) run(ctx context.Context, bucket past.BucketID, group string,
 		}
 	}
 	_, _ = rand.Read(req.ID[:])
+	bound := r.bind(&req)
 	if req.Op == register.OpRead {
 		r.stats.Reads.Add(1)
 	} else {
 		r.stats.Writes.Add(1)
 	}
-	d := &drive{r: r, ctx: ctx, rt: rt, group: group, blind: req.Op == register.OpBlind, inputs: make(chan register.Input, 4*register.MembersMax), done: make(chan struct{})}
+	d := &drive{r: r, ctx: ctx, rt: rt, group: group, blind: req.Op == register.OpBlind, bound: bound, inputs: make(chan register.Input, 4*register.MembersMax), done: make(chan struct{})}
 	defer close(d.done)
 	d.op = register.NewOperation(req, r.proposer, r.counter)
 	return d.run()
@@ -92,12 +95,19 @@ func (d *drive) run() (*register.Result, error) {
 	begin := time.Now()
 	d.op.Start(d.quorum(), &out)
 	for {
+		if d.bound.passed(out.Sends) {
+			out = register.Outbox{}
+			d.op.Step(register.GiveUp{}, &out)
+		}
 		if res := d.carryOut(&out); res != nil {
 			if errors.Is(res.Err, past.ErrUnknown) {
 				d.r.stats.Undecided.Add(1)
 			}
 			if errors.Is(res.Err, past.ErrUnavailable) && d.config.Closed {
 				res.Err = fmt.Errorf("past/pkb: partition %v: %w", d.config.Partition, past.ErrClosed)
+			}
+			if errors.Is(res.Err, past.ErrDamaged) {
+				res.Err = fmt.Errorf("past/pkb: partition %v: majority of members: %w", d.config.Partition, res.Err)
 			}
 			return res, res.Err
 		}
@@ -249,17 +259,25 @@ func (r *Registers) request(ctx context.Context, rt *route, sc scope, node pastr
 		if !errors.Is(err, context.Canceled) {
 			r.cfg.Log.Debug("member failed", zap.Stringer("nodeId", node), zap.Stringer("partition", sc.Partition), zap.Error(err))
 		}
+		if failed.Damaged = errors.Is(err, past.ErrDamaged); failed.Damaged {
+			return idle(s, failed)
+		}
 		return failed
 	}
 	if st.Status != register.StatusReady {
 		r.catchUp(ctx, rt, node, &st)
-		if !failed.Ballot.IsZero() {
-			_, accept := s.Message.(register.Accept)
-			return register.Declined{From: s.To, Ballot: failed.Ballot, Accept: accept}
-		}
-		return failed
+		return idle(s, failed)
 	}
 	return in
+}
+
+// idle is failed, of a member that said that it did nothing about s.
+func idle(s register.Send, failed register.Failed) register.Input {
+	if failed.Ballot.IsZero() { // there is nothing to do for a read
+		return failed
+	}
+	_, accept := s.Message.(register.Accept)
+	return register.Declined{From: s.To, Ballot: failed.Ballot, Accept: accept, Damaged: failed.Damaged}
 }
 
 // checkValue checks what a member returned as proposed by a gateway. A member that fails it lies or rots. Nodes that are no

@@ -197,7 +197,7 @@ func (m *Members) ready(s scope, f func(p *partition) error) (standing, error) {
 }
 
 // load reads a group's row of the partition's epoch, with bodies if asked for. A row that is damaged, or whose body is, makes this
-// member useless for the partition; the error wraps blockstore.ErrCorrupt.
+// member useless for the partition; the error wraps blockstore.ErrCorrupt and past.ErrDamaged.
 func (m *Members) load(ctx context.Context, p *partition, epoch uint64, group string, bodies bool) (register.Group, error) {
 	raw, err := m.store.Get(ctx, rowKey(tagGroup, p.id, epoch, group))
 	if errors.Is(err, blockstore.ErrNotFound) {
@@ -246,11 +246,13 @@ func hasBody(v register.Value) bool {
 	return false
 }
 
-// damaged reports register state that the disk lost; nothing of it is served.
+// damaged reports register state that the disk lost; nothing of it is served. The error then wraps past.ErrDamaged, which tells whoever asks
+// that nothing was done.
 func (m *Members) damaged(p *partition, group string, err error) error {
 	if errors.Is(err, blockstore.ErrCorrupt) {
 		m.log.Error("register state damaged", zap.Stringer("partition", p.id), zap.Int("groupBytes", len(group)), zap.Error(err))
 		m.damage(p.id)
+		err = fmt.Errorf("%w: %w", past.ErrDamaged, err)
 	}
 	return fmt.Errorf("past/pkb: partition %v: %w", p.id, err)
 }

@@ -28,6 +28,7 @@ type plan struct {
 	wipes    float64
 	rollback float64
 	ahead    float64 // copies ahead of a change, per step
+	rots     float64 // of the rows of a disk, per step; two disks at most
 	memory   int     // logMax and chainMax, if not 0
 }
 
@@ -42,6 +43,7 @@ var plans = []plan{
 	{name: "a delete, then quiet changes", chain: [][]int{{0, 1, 2}, {2, 3, 4}, {3, 4, 0}}, steps: 420, early: 60, writes: 3, kinds: "pdd", late: "rrr", loss: .35, slow: .4},
 	{name: "a disk rolled back", chain: [][]int{{0, 1, 2}}, steps: 260, early: 90, writes: 4, kinds: "ppcvd", late: "rrrc", loss: .1, slow: .2, restarts: .015, rollback: .02},
 	{name: "rolled back and moved", chain: [][]int{{0, 1, 2}, {0, 1, 2}}, steps: 360, early: 90, writes: 4, kinds: "ppcvd", late: "rrrc", loss: .1, slow: .2, restarts: .015, rollback: .02},
+	{name: "damaged disks", chain: [][]int{{0, 1, 2}}, steps: 260, early: 90, writes: 4, kinds: "pccvrd", late: "rrc", loss: .1, slow: .3, rots: .006},
 	{name: "copied ahead", chain: [][]int{{0, 1, 2}, {2, 3, 4}, {3, 4, 0}}, steps: 520, early: 90, writes: 4, kinds: "pcdvdr", late: "rrcp", loss: .15, slow: .3, restarts: .003, ahead: .012},
 	{name: "copied ahead, members stay", chain: [][]int{{0, 1, 2}, {0, 1, 3}, {0, 3, 4}}, steps: 480, early: 70, writes: 4, kinds: "pcdvd", late: "rrc", loss: .3, slow: .3, restarts: .003, ahead: .012},
 	{name: "copied ahead, short memory", chain: [][]int{{0, 1, 2}, {2, 3, 4}}, steps: 460, early: 120, writes: 6, kinds: "vcdvp", late: "rrc", loss: .3, slow: .35, ahead: .012, memory: 2},
@@ -110,6 +112,7 @@ func (p *plan) run(seed int64) *world {
 	}
 	loss := p.loss * rnd.Float64() * 2
 	damaged := false // one disk only: two would be one failure too many
+	rotten := 0
 	nextChange := p.early/2 + rnd.Intn(p.early)
 	changing := -1
 	for step := range p.steps {
@@ -152,6 +155,9 @@ func (p *plan) run(seed int64) *world {
 			if next := int(w.lineage.Epoch()) + 1; next < len(p.chain) {
 				w.copyAhead(p.chain[next][rnd.Intn(len(p.chain[next]))])
 			}
+		case x < .25+2*p.restarts+p.wipes+p.rollback+p.ahead+p.rots && rotten < 2:
+			w.disks[rnd.Intn(3)].damaged = true
+			rotten++
 		case len(w.mail) > 0:
 			w.deliverRandom(&slow, loss, late)
 		}

@@ -189,6 +189,42 @@ func TestHedgeNeedsAMajority(t *testing.T) {
 	s.check()
 }
 
+// Where no majority is without a damaged member, an operation ends at once; one damaged member of three is done without.
+func TestDamagedMajority(t *testing.T) {
+	s := newStage(t, []int{0, 1, 2})
+	s.put("A", 1).to("accept", 0, 1, 2).ends("ok")
+	s.disks[0].damaged = true
+	s.read().to("read", 0, 1, 2).ends("A")
+	s.swap("A", "B", 5).to("prepare", 0, 1, 2).to("accept", 0, 1, 2).ends("ok")
+	s.put("C", 10).to("accept", 0, 1, 2).ends("ok")
+	s.disks[1].damaged = true
+	s.read().to("read", 0, 1).ends("damaged")
+	s.read().to("read", 0).lose("read", 1, 2).to("prepare", 0).ends("open").to("prepare", 1).ends("damaged")
+	s.swap("C", "D", 20).to("prepare", 2, 0, 1).ends("damaged")
+	s.put("E", 30).to("accept", 0).ends("open").to("accept", 1).ends("unknown") // the third may have it
+	s.disks[2].damaged = true
+	s.swap("C", "F", 40).to("prepare", 2, 0).ends("damaged")
+	s.check()
+
+	s = newStage(t, []int{0})
+	s.put("A", 1).to("accept", 0).ends("ok")
+	s.disks[0].damaged = true
+	s.put("B", 5).to("accept", 0).ends("damaged") // nobody has it
+	s.read().to("read", 0).ends("damaged")
+}
+
+// A member that is replaced takes its damage with it.
+func TestDamageIsOfItsEpoch(t *testing.T) {
+	s := newStage(t, []int{0, 1, 2}, []int{1, 2, 3})
+	s.put("A", 1).to("accept", 0, 1, 2).ends("ok")
+	s.disks[0].damaged = true
+	r := s.read().to("read", 0)
+	s.next([]int{1, 2}, 1, 2, 3)
+	s.disks[2].damaged = true // in another place of the new epoch
+	r.on().to("read", 2).ends("open").have("read", 1, 3).have("prepare", 1, 2, 3).have("accept", 1, 2, 3).ends("A")
+	s.check()
+}
+
 // --- several registers, the memory and its floor
 
 func TestRegistersOfAGroupChangeTogether(t *testing.T) {

@@ -103,7 +103,7 @@ func fuzzOperation(t *testing.T, d *dice) {
 	step(func(out *Outbox) { o.Start(Quorum{Epoch: d.epoch(), Members: n, Nearest: nearestFirst(n)}, out) })
 	for len(d.data) > 20 {
 		var in Input
-		switch d.n(9) {
+		switch d.n(10) {
 		case 0:
 			in = ReadAnswer{From: d.place(), Round: d.n(3), Accepted: d.ballot(past.Ballot{}), Chosen: d.yes(), HasValue: d.yes(), Value: d.value()}
 		case 1:
@@ -113,7 +113,7 @@ func fuzzOperation(t *testing.T, d *dice) {
 		case 3:
 			in = Refused{From: d.place(), Ballot: d.ballot(o.ballot), Promised: d.ballot(o.ballot)}
 		case 4:
-			in = Failed{From: d.place(), Round: d.n(3), Ballot: d.ballot(o.ballot)}
+			in = Failed{From: d.place(), Round: d.n(3), Ballot: d.ballot(o.ballot), Damaged: d.yes()}
 		case 5:
 			in = HedgeNow{}
 		case 6:
@@ -125,6 +125,8 @@ func fuzzOperation(t *testing.T, d *dice) {
 			if d.n(8) == 0 {
 				in = GiveUp{}
 			}
+		case 9:
+			in = Declined{From: d.place(), Ballot: d.ballot(o.ballot), Accept: d.yes(), Damaged: d.yes()}
 		}
 		step(func(out *Outbox) { o.Step(in, out) })
 	}

@@ -109,6 +109,12 @@ var mutations = []mutation{
 	{name: "read_by_too_few", plan: "one epoch", edits: one("operation.go", `if same >= o.quorum.majority() && chosen && with != nil {`, `if same+1 >= o.quorum.majority() && chosen && with != nil {`)},
 	{name: "split_read_waits", test: "TestSplitReadDoesNotWait", edits: one("operation.go", `	case len(o.reads) >= o.quorum.majority():
 		o.startPrepare(out)`, `	case false:`)},
+	{name: "damage_retried", test: "TestDamagedMajority", edits: one("operation.go", `if o.damaged.Count() > o.quorum.Members-o.quorum.majority() {`, `if false {`)},
+	{name: "damage_of_a_minority", test: "TestDamagedMajority", edits: one("operation.go", `if o.damaged.Count() > o.quorum.Members-o.quorum.majority() {`, `if o.damaged != 0 {`)},
+	{name: "damaged_is_undone", test: "TestDamagedMajority", plan: "damaged disks", edits: one("operation.go", `	if len(o.mine) > 0 {
+		err = past.ErrUnknown`, `	if len(o.mine) > 0 && err != past.ErrDamaged {
+		err = past.ErrUnknown`)},
+	{name: "damage_outlives_its_phase", test: "TestDamageIsOfItsEpoch", edits: one("operation.go", `o.failed, o.damaged = phaseRead, o.round+1, 0, 0, 0`, `o.failed = phaseRead, o.round+1, 0, 0`)},
 	{name: "any_promise", plan: "one epoch", edits: one("operation.go", `if cur.Accepted.Less(p.Group.Accepted) {`, `if cur.Accepted.IsZero() {`)},
 	{name: "blind_again", test: "TestRefusedWriteAsksFirst", plan: "one epoch, contended", edits: one("operation.go", `case o.req.Op == OpBlind && len(o.mine) == 0:`, `case o.req.Op == OpBlind:`)},
 	{name: "given_up_is_undone", plan: "one epoch", edits: one("operation.go", `	if len(o.mine) > 0 {

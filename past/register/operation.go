@@ -75,7 +75,8 @@ type Result struct {
 	Value Value
 	// Replaced is what members said that the operation's own accept replaced.
 	Replaced []Value
-	// Err is nil, what Request.Update refused with, past.ErrUnavailable or past.ErrUnknown.
+	// Err is nil, what Request.Update refused with, past.ErrUnavailable, past.ErrDamaged or past.ErrUnknown. Only with ErrUnknown may
+	// the operation have had an effect.
 	Err error
 }
 
@@ -109,18 +110,20 @@ type (
 		Accept           bool
 	}
 	// Failed says that no answer to the ReadAsk of Round, or the PrepareAsk or Accept at Ballot, is to be expected. It does not
-	// say that the member did not act on it.
+	// say that the member did not act on it. Damaged says that the member lost what it would answer with, until it is replaced.
 	Failed struct {
-		From   int
-		Round  int
-		Ballot past.Ballot
+		From    int
+		Round   int
+		Ballot  past.Ballot
+		Damaged bool
 	}
 	// Declined says that a member did nothing about the PrepareAsk or, if Accept is set, the Accept at Ballot, and never will: it is
-	// not active, or not a member any more, and the message is used up.
+	// not active, or not a member any more, or Damaged, and the message is used up.
 	Declined struct {
-		From   int
-		Ballot past.Ballot
-		Accept bool
+		From    int
+		Ballot  past.Ballot
+		Accept  bool
+		Damaged bool
 	}
 	// HedgeNow and RetryNow are the answers of time to Outbox.Hedge and Outbox.Wait.
 	HedgeNow struct{}
@@ -182,6 +185,7 @@ type Operation struct {
 	promise map[int]Promise
 	acks    Members
 	failed  Members // refused or lost, in this phase
+	damaged Members // of those, the damaged ones
 
 	intent   intent
 	value    Value // being accepted
@@ -246,20 +250,21 @@ func (o *Operation) Step(in Input, out *Outbox) {
 		if in.Accept {
 			o.disown(in.From, in.Ballot)
 		}
-		o.lost(in.From, in.Ballot, out)
+		o.lost(in.From, in.Ballot, false, out)
 	case Declined:
 		if in.Accept {
 			o.disown(in.From, in.Ballot)
 		}
-		o.lost(in.From, in.Ballot, out)
+		o.lost(in.From, in.Ballot, in.Damaged, out)
 	case Failed:
 		if o.phase == phaseRead && in.Round == o.round && in.Ballot.IsZero() && o.quorum.has(in.From) {
-			o.failed |= 1 << in.From
-			o.askRest(out)
-			o.concludeRead(out)
+			if o.fail(in.From, in.Damaged, out) {
+				o.askRest(out)
+				o.concludeRead(out)
+			}
 			return
 		}
-		o.lost(in.From, in.Ballot, out)
+		o.lost(in.From, in.Ballot, in.Damaged, out)
 	case HedgeNow:
 		if o.phase == phaseRead {
 			o.hedge(out)
@@ -274,7 +279,7 @@ func (o *Operation) Step(in Input, out *Outbox) {
 			o.begin(out)
 		}
 	case GiveUp:
-		o.giveUp(out)
+		o.giveUp(past.ErrUnavailable, out)
 	}
 }
 
@@ -316,7 +321,7 @@ func (o *Operation) send(to int, message any, out *Outbox) {
 // --- reading
 
 func (o *Operation) startRead(out *Outbox) {
-	o.phase, o.round, o.asked, o.failed = phaseRead, o.round+1, 0, 0
+	o.phase, o.round, o.asked, o.failed, o.damaged = phaseRead, o.round+1, 0, 0, 0
 	o.reads = make(map[int]ReadAnswer, o.quorum.Members)
 	for i, member := range o.quorum.Nearest[:o.quorum.majority()] {
 		o.asked |= 1 << member
@@ -386,7 +391,7 @@ func (o *Operation) concludeRead(out *Outbox) {
 // --- preparing
 
 func (o *Operation) startPrepare(out *Outbox) {
-	o.phase, o.failed = phasePrepare, 0
+	o.phase, o.failed, o.damaged = phasePrepare, 0, 0
 	o.ballot = o.nextBallot()
 	o.promise = make(map[int]Promise, o.quorum.Members)
 	for member := range o.quorum.Members {
@@ -466,7 +471,7 @@ func (o *Operation) report(cur Group, settled bool, why intent, refusal error, o
 // --- accepting
 
 func (o *Operation) startAccept(v Value, why intent, out *Outbox) {
-	o.phase, o.acks, o.failed = phaseAccept, 0, 0
+	o.phase, o.acks, o.failed, o.damaged = phaseAccept, 0, 0, 0
 	o.value, o.intent = v, why
 	if why == intentOwn {
 		o.mine = append(o.mine, ownBallot{ballot: o.ballot, members: o.quorum.Members})
@@ -492,11 +497,13 @@ func (o *Operation) concludeAccept(out *Outbox) {
 }
 
 // lost notes that a member will not help the attempt at ballot; without a majority left the operation tries again.
-func (o *Operation) lost(from int, ballot past.Ballot, out *Outbox) {
+func (o *Operation) lost(from int, ballot past.Ballot, damaged bool, out *Outbox) {
 	if ballot != o.ballot || o.phase != phasePrepare && o.phase != phaseAccept || !o.quorum.has(from) {
 		return
 	}
-	o.failed |= 1 << from
+	if !o.fail(from, damaged, out) {
+		return
+	}
 	if o.phase == phasePrepare && len(o.promise) >= o.quorum.majority() {
 		o.concludePrepare(out) // it was waiting for this one
 		return
@@ -513,8 +520,22 @@ func (o *Operation) lost(from int, ballot past.Ballot, out *Outbox) {
 	out.Wait = o.attempts
 }
 
-func (o *Operation) giveUp(out *Outbox) {
-	err := past.ErrUnavailable
+// fail notes that a member does not help the present phase. It ends the operation, and returns false, once so many members are damaged that
+// there is no majority without one of them: nothing heals that but an operator, so there is no use in trying again.
+func (o *Operation) fail(from int, damaged bool, out *Outbox) (goOn bool) {
+	o.failed |= 1 << from
+	if damaged {
+		o.damaged |= 1 << from
+	}
+	if o.damaged.Count() > o.quorum.Members-o.quorum.majority() {
+		o.giveUp(past.ErrDamaged, out)
+		return false
+	}
+	return true
+}
+
+// giveUp ends the operation with err, unless its own value is out: then nobody knows.
+func (o *Operation) giveUp(err error, out *Outbox) {
 	if len(o.mine) > 0 {
 		err = past.ErrUnknown
 	}

@@ -180,13 +180,15 @@ func (a actor) all(nodes ...int) actor {
 	return a
 }
 
-// ends checks how the operation ended: ok, refused, unknown, none (certainly without effect), a value read, or open.
+// ends checks how the operation ended: ok, refused, unknown, none or damaged (certainly without effect), a value read, or open.
 func (a actor) ends(want string) actor {
 	a.t.Helper()
 	got := a.op().result
 	switch {
 	case !a.op().ended:
 		got = "open"
+	case a.op().damaged:
+		got = "damaged"
 	case a.op().none:
 		got = "none"
 	case a.op().returned == 0:

@@ -52,6 +52,7 @@ type disk struct {
 	pulled   map[int]bool
 	copied   *copied
 	journal  Journal
+	damaged  bool // it lost the rows of its groups, and says so
 }
 
 // image is all that lies on a disk.
@@ -84,6 +85,7 @@ type op struct {
 	invoked  int
 	returned int  // 0: not yet, or outcome unknown
 	none     bool // certainly without effect
+	damaged  bool // because of damage
 	result   string
 	waiting  bool
 	ended    bool
@@ -239,8 +241,9 @@ func (w *world) finish(i int, r *Result) {
 	case errors.Is(r.Err, past.ErrUnknown):
 		w.logf("op%d ends, outcome unknown", i)
 		return
-	case errors.Is(r.Err, past.ErrUnavailable):
+	case errors.Is(r.Err, past.ErrUnavailable), errors.Is(r.Err, past.ErrDamaged):
 		o.none = true
+		o.damaged = errors.Is(r.Err, past.ErrDamaged)
 		w.logf("op%d ends without effect", i)
 		return
 	case o.kind == 'r':
@@ -351,9 +354,29 @@ func failure(m *mail) any {
 	return nil
 }
 
+// damage is what a member says that lost what it needs to answer. Nothing is to be concluded from mail that was delivered before.
+func damage(m *mail) any {
+	switch ask := m.ask.(type) {
+	case ReadAsk:
+		return Failed{From: m.place, Round: ask.Round, Damaged: true}
+	case PrepareAsk:
+		return Declined{From: m.place, Ballot: ask.Ballot, Damaged: true}
+	case Accept:
+		if m.twice {
+			return failure(m)
+		}
+		return Declined{From: m.place, Ballot: ask.Ballot, Accept: true, Damaged: true}
+	}
+	return nil
+}
+
 // handle is a member's side of one operation message.
 func (w *world) handle(m *mail) {
 	d, group := w.disks[m.node], w.ops[m.op].group
+	if d.damaged {
+		w.reply(m, damage(m))
+		return
+	}
 	if b, ok := m.ask.(past.Ballot); ok {
 		g := d.groups[group]
 		if g.MarkChosen(b) {
