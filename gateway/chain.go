@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"larder/auth/sigv4"
+	"larder/gateway/checksum"
 )
 
 // request is one request on its way through the chain. It belongs to the goroutine that serves it.
@@ -30,6 +31,7 @@ type request struct {
 	who  AccessKey
 	info Bucket // of bucket, where the operation is on one that exists
 	body *body
+	md5  *checksum.MD5 // of body, where there is a digest; closed when the request ends, however it ends
 }
 
 // ServeHTTP answers one request.
@@ -48,6 +50,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.metrics.inFlight.Inc()
 	code, cause := "Panic", error(nil)
 	defer func() {
+		if q.md5 != nil {
+			q.md5.Close()
+		}
 		g.metrics.inFlight.Dec()
 		q.log(code, cause, start)
 	}()

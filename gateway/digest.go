@@ -33,9 +33,11 @@ type bodyDigest struct {
 }
 
 // newDigest reads the headers about the body. algorithm is what to compute when the client names nothing; "" is the default.
+// It may be called once; what it holds is given up with the request.
 func (q *request) newDigest(algorithm string) (*bodyDigest, error) {
 	h := q.r.Header
-	d := &bodyDigest{md5: md5.New(), chunks: q.body.chunks}
+	q.md5 = checksum.NewMD5(q.body.size)
+	d := &bodyDigest{md5: q.md5, chunks: q.body.chunks}
 	if v, ok := h["Content-Md5"]; ok {
 		b, err := base64.StdEncoding.DecodeString(v[0])
 		if err != nil || len(b) != md5.Size {

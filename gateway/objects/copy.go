@@ -35,7 +35,8 @@ func (s *Store) Copy(ctx context.Context, src gateway.OpenObject, bucketName, ob
 		}
 	}
 	t := target{bucket: b, key: objectKey, inline: true}
-	digest := &copyDigest{md5: newMD5(), extra: in.Digest}
+	digest := &copyDigest{md5: newMD5(from.info.Size), extra: in.Digest}
+	defer digest.md5.Close()
 	stored, err := s.store(ctx, t, gateway.PutInput{Body: from.reader(ctx, 0, from.info.Size), Size: from.info.Size, Digest: digest})
 	if err != nil {
 		return gateway.Object{}, fail("copy", false, err)
@@ -129,8 +130,9 @@ func (s *Store) CopyPart(ctx context.Context, src gateway.OpenObject, off, n int
 	if off < 0 || n < 0 || off > from.info.Size || n > from.info.Size-off {
 		return gateway.Part{}, fmt.Errorf("objects: copy %d bytes from %d of %d", n, off, from.info.Size)
 	}
+	digest := &copyDigest{md5: newMD5(n)}
+	defer digest.md5.Close()
 	return s.putPart(ctx, bucketName, objectKey, uploadID, number, func(u *uploadValue) gateway.PutInput {
-		digest := &copyDigest{md5: newMD5()}
 		if a := checksum.ByName(u.Algorithm); a != nil {
 			digest.extra = &sumDigest{algorithm: a, hash: a.New()}
 		}

@@ -148,12 +148,12 @@ func TestAPutThatFailsLeavesNothing(t *testing.T) {
 			in.Body = io.MultiReader(bytes.NewReader(body[:past.StripeMax+9]), iotest.ErrReader(bad))
 		},
 		"the end is refused": func(in *gateway.PutInput) { in.Body = io.MultiReader(bytes.NewReader(body), iotest.ErrReader(bad)) },
-		"the digest refuses": func(in *gateway.PutInput) { in.Digest = refusing{newMD5(), bad} },
+		"the digest refuses": func(in *gateway.PutInput) { in.Digest = refusing{newMD5(-1), bad} },
 		"the check refuses":  func(in *gateway.PutInput) { in.Check = func(*gateway.Object) error { return bad } },
 		"the body is short":  func(in *gateway.PutInput) { in.Body = bytes.NewReader(body[:len(body)-1]) },
 		"the body is long":   func(in *gateway.PutInput) { in.Body = bytes.NewReader(append(body, 1)) },
 		"small, refused": func(in *gateway.PutInput) {
-			in.Body, in.Size, in.Digest = strings.NewReader("x"), 1, refusing{newMD5(), bad}
+			in.Body, in.Size, in.Digest = strings.NewReader("x"), 1, refusing{newMD5(-1), bad}
 		},
 		"metadata of 40 KiB":   func(in *gateway.PutInput) { in.Metadata.User = map[string]string{"a": strings.Repeat("b", 40<<10)} },
 		"the record is closed": func(*gateway.PutInput) {},
@@ -299,7 +299,7 @@ func TestCopy(t *testing.T) {
 		body := data(int64(n), n)
 		in := input(body)
 		in.Metadata.ContentType = "old"
-		in.Digest = sums{newMD5(), []gateway.Checksum{{Algorithm: "CRC32", Value: "AAAAAA==", Type: "FULL_OBJECT"}}}
+		in.Digest = sums{newMD5(-1), []gateway.Checksum{{Algorithm: "CRC32", Value: "AAAAAA==", Type: "FULL_OBJECT"}}}
 		_, err := s.Put(ctx, "bucket", "src", in)
 		b.must(nil, err)
 		src, err := s.Open(ctx, "bucket", "src")

@@ -2,16 +2,15 @@ package objects
 
 import (
 	"context"
-	"crypto/md5"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"sync"
 
 	"larder/gateway"
+	"larder/gateway/checksum"
 	"larder/past"
 	"larder/past/stripe"
 
@@ -73,7 +72,7 @@ type writer struct {
 
 func (s *Store) newWriter(ctx context.Context, t target, digest gateway.Digest) *writer {
 	if digest == nil {
-		digest = newMD5()
+		digest = newMD5(-1)
 	}
 	w := &writer{s: s, ctx: ctx, target: t, digest: digest}
 	w.out.body.Data, w.out.body.Secret = random16(), random32()
@@ -265,9 +264,10 @@ func random32() (secret [32]byte) {
 }
 
 // md5Digest is the digest of bodies for which the front has none: copies.
-type md5Digest struct{ hash.Hash }
+type md5Digest struct{ *checksum.MD5 }
 
-func newMD5() md5Digest { return md5Digest{md5.New()} }
+// newMD5 begins a body of size bytes, -1 if that is not known. If it is, the caller closes it.
+func newMD5(size int64) md5Digest { return md5Digest{checksum.NewMD5(size)} }
 
 func (d md5Digest) Finish() (gateway.Sums, error) {
 	return gateway.Sums{ETag: hex.EncodeToString(d.Sum(nil))}, nil
