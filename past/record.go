@@ -44,6 +44,10 @@ type Record struct {
 	Body     []byte `cbor:"6,keyasint,omitempty"` // sealed inline body; not part of listings
 	// BodyHash is the BLAKE3-256 of Body, so that a record without its body still proves itself. Set by the register.
 	BodyHash []byte `cbor:"7,keyasint,omitempty"`
+
+	// NotAfter is no part of the record but of the wish to write it. If it is not 0, the record may be proposed only while the clock of
+	// registers (nanoseconds since 1970) shows no more: docs/notes/audit.md says whom that protects.
+	NotAfter uint64 `cbor:"-"`
 }
 
 // Exists reports whether the record is there for clients.
