@@ -83,7 +83,15 @@ func (c *caretaker) tend(ctx context.Context, l *register.Lineage) {
 	defer cancel()
 	rt := c.r.routeFor(l)
 	lineage, now := rt.current()
-	active := c.survey(ctx, &lineage, now)
+	active, longer := c.survey(ctx, &lineage, now)
+	if c.r.learn(rt, longer) {
+		return // there is a newer configuration to look at
+	}
+	if lineage.Epoch() > l.Epoch() && active.Count() >= now.Quorum() { // whoever changed it did not live to write it down
+		if err := c.r.saveLineage(ctx, rt); err != nil {
+			c.r.cfg.Log.Debug("lineage not written", zap.Stringer("partition", now.Partition), zap.Error(err))
+		}
+	}
 	switch {
 	case active.Count() < now.Quorum():
 		if len(lineage.Certificates) > 0 {
@@ -106,8 +114,8 @@ func (c *caretaker) tend(ctx context.Context, l *register.Lineage) {
 }
 
 // survey asks each member how far it is and returns how many are active; it notes who does not answer, and tells those who are
-// behind what they need to go on.
-func (c *caretaker) survey(ctx context.Context, l *register.Lineage, now *register.Configuration) (active register.Members) {
+// behind what they need to go on. A lineage that goes beyond l is returned too.
+func (c *caretaker) survey(ctx context.Context, l *register.Lineage, now *register.Configuration) (active register.Members, longer *register.Lineage) {
 	for i, m := range now.Members {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		var a lineageAnswer
@@ -124,8 +132,11 @@ func (c *caretaker) survey(ctx context.Context, l *register.Lineage, now *regist
 		if a.Active && a.Epoch == now.Epoch {
 			active |= 1 << i
 		}
+		if a.Known && a.Lineage.Epoch() > now.Epoch {
+			longer = &a.Lineage
+		}
 	}
-	return active
+	return active, longer
 }
 
 // want returns the configuration that should come next, and whether there is one: members that are gone for long, or whose disk is
@@ -201,8 +212,8 @@ func (r *Registers) Survey(ctx context.Context) ([]PartitionState, error) {
 	var asked sync.WaitGroup
 	slots := make(chan struct{}, surveyMax)
 	for i := range lineages {
-		now := lineages[i].Current()
-		out[i] = PartitionState{Lineage: lineages[i], Active: make([]bool, len(now.Members))}
+		lineage, now := r.routeFor(&lineages[i]).current() // what is written may be older
+		out[i] = PartitionState{Lineage: lineage, Active: make([]bool, len(now.Members))}
 		for j, m := range now.Members {
 			slots <- struct{}{}
 			asked.Go(func() {

@@ -257,6 +257,7 @@ func (r *Registers) scanOnce(ctx context.Context, rt *route, c *register.Configu
 	hedge := time.NewTicker(scanHedgeAfter)
 	defer hedge.Stop()
 	var got []scanAnswer
+	var failed error // of the member that failed last
 	for {
 		var rep reply
 		select {
@@ -268,13 +269,14 @@ func (r *Registers) scanOnce(ctx context.Context, rt *route, c *register.Configu
 		if asked--; rep.err == nil {
 			got = append(got, rep.a)
 		} else {
+			failed = rep.err
 			another()
 		}
 		switch {
 		case len(got) >= c.Quorum():
 			return got, nil
 		case asked == 0:
-			return nil, rep.err
+			return nil, failed
 		}
 	}
 }
