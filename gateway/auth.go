@@ -32,10 +32,11 @@ func (q *request) authenticate() error {
 	if err != nil {
 		return fmt.Errorf("gateway: access key: %w", err)
 	}
-	if err := auth.Verify(&q.raw, key.Secret); err != nil {
+	signing := q.g.signing.key(auth.Scope, key.Secret)
+	if err := auth.VerifyKey(&q.raw, signing); err != nil {
 		return err
 	}
-	q.auth, q.who = auth, key
+	q.auth, q.who, q.signing = auth, key, signing
 	return nil
 }
 

@@ -57,7 +57,7 @@ func (q *request) openBody() error {
 			return refuse("MissingContentLength")
 		}
 		b.size = n
-		b.chunks = sigv4.NewChunkReader(r.Body, mode, q.auth.Seed(q.who.Secret), n)
+		b.chunks = sigv4.NewChunkReader(r.Body, mode, q.auth.Seed(q.signing), n)
 		b.src = b.chunks
 	} else if _, ok := r.Header["Content-Length"]; q.op.streams && !ok || b.size < 0 {
 		return refuse("MissingContentLength")

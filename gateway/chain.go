@@ -27,11 +27,12 @@ type request struct {
 	bucket, key string // decoded; "" where the path has none
 	virtual     bool   // the bucket came from the host name
 
-	auth *sigv4.Auth // nil if the operation takes anybody
-	who  AccessKey
-	info Bucket // of bucket, where the operation is on one that exists
-	body *body
-	md5  *checksum.MD5 // of body, where there is a digest; closed when the request ends, however it ends
+	auth    *sigv4.Auth // nil if the operation takes anybody
+	who     AccessKey
+	signing []byte // the key of auth's scope
+	info    Bucket // of bucket, where the operation is on one that exists
+	body    *body
+	md5     *checksum.MD5 // of body, where there is a digest; closed when the request ends, however it ends
 }
 
 // ServeHTTP answers one request.

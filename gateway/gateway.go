@@ -47,6 +47,7 @@ type Gateway struct {
 	log     *zap.Logger
 	slots   chan struct{} // capacity MaxRequests: one token per request in progress
 	metrics *metrics
+	signing signingKeys
 	hostID  string
 }
 

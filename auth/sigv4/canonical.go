@@ -49,7 +49,7 @@ type Scope struct {
 
 func (s Scope) String() string { return s.Date + "/" + s.Region + "/" + s.Service + "/aws4_request" }
 
-// Key derives the signing key of a scope from a secret.
+// Key derives the signing key of a scope from a secret. It is good for a day, and worth keeping for those who verify much.
 func (s Scope) Key(secret string) []byte {
 	k := mac([]byte("AWS4"+secret), s.Date)
 	k = mac(k, s.Region)

@@ -30,9 +30,9 @@ type ChunkSeed struct {
 	Signature string // of the request
 }
 
-// Seed returns the seed of a verified request.
-func (a *Auth) Seed(secret string) ChunkSeed {
-	return ChunkSeed{Key: a.Scope.Key(secret), Scope: a.Scope, Time: a.Time, Signature: a.Signature}
+// Seed returns the seed of a request that was verified with key.
+func (a *Auth) Seed(key []byte) ChunkSeed {
+	return ChunkSeed{Key: key, Scope: a.Scope, Time: a.Time, Signature: a.Signature}
 }
 
 // next returns the signature of a chunk whose bytes have the given SHA-256, after the previous signature.

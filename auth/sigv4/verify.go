@@ -274,17 +274,19 @@ func (a *Auth) CheckScope(region string, now time.Time) error {
 	return nil
 }
 
-// Verify recomputes the signature of r with secret and compares in constant time. The error is of kind ErrSignature, with
-// the canonical request and the string to sign for the client to compare.
+// Verify is VerifyKey with the signing key derived from secret.
+func (a *Auth) Verify(r *Request, secret string) error { return a.VerifyKey(r, a.Scope.Key(secret)) }
+
+// VerifyKey recomputes the signature of r with key, which is a.Scope.Key of the secret, and compares in constant time. The error is
+// of kind ErrSignature, with the canonical request and the string to sign for the client to compare.
 //
 // A client that escapes its path in another way than Signature Version 4 does ("%2F", or unescaped brackets) has signed
 // either what it sent or what the rules ask for; both are accepted, since both name the same bytes.
-func (a *Auth) Verify(r *Request, secret string) error {
+func (a *Auth) VerifyKey(r *Request, key []byte) error {
 	path, ok := canonicalPath(r.Path)
 	if !ok {
 		return fail(ErrURI, "")
 	}
-	key := a.Scope.Key(secret)
 	query := a.query.canonical(a.Presigned)
 	canonical := canonicalRequest(r, path, query, a.SignedHeaders, a.PayloadHash)
 	text := stringToSign(a.Time, a.Scope, canonical)
