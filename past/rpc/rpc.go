@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -138,8 +139,8 @@ type Call struct {
 }
 
 // Do asks node to and fills answer, a pointer or nil, with its answer's body. It returns the answer's data. Errors that the peer
-// answered wrap the same sentinels of package past as they did there; anything else that goes wrong is
-// past.ErrUnavailable, and whether the peer acted on the request is then not known.
+// answered wrap the same sentinels of package past as they did there. A request that is too large for a frame is wire.ErrFrame and is not
+// sent. Anything else that goes wrong is past.ErrUnavailable, and whether the peer acted on the request is then not known.
 func (p *Peers) Do(ctx context.Context, to pastry.NodeID, call Call, answer any) ([]byte, error) {
 	if to == p.ring.Self() {
 		p.stats.Sent.Add(1)
@@ -155,7 +156,12 @@ func (p *Peers) DoOn(ctx context.Context, to pastry.NodeID, call Call, answer an
 
 func (p *Peers) remote(ctx context.Context, to pastry.NodeID, call Call, answer any, open func() (overlaywire.Stream, error)) ([]byte, error) {
 	p.stats.Sent.Add(1)
-	data, err := exchange(ctx, call, answer, open)
+	body := wire.Marshal(call.Body)
+	if err := wire.Fits(body, call.Data...); err != nil {
+		p.stats.Failed.Add(1)
+		return nil, fmt.Errorf("past: request %#x to %v: %w", uint8(call.Kind), to, err)
+	}
+	data, err := exchange(ctx, call, body, answer, open)
 	var remote *Error
 	if err != nil && !errors.As(err, &remote) {
 		p.stats.Failed.Add(1)
@@ -168,7 +174,7 @@ func (p *Peers) remote(ctx context.Context, to pastry.NodeID, call Call, answer 
 }
 
 // exchange is one request and its answer on a new stream.
-func exchange(ctx context.Context, call Call, answer any, open func() (overlaywire.Stream, error)) ([]byte, error) {
+func exchange(ctx context.Context, call Call, body []byte, answer any, open func() (overlaywire.Stream, error)) ([]byte, error) {
 	s, err := open()
 	if err != nil {
 		return nil, err
@@ -176,7 +182,7 @@ func exchange(ctx context.Context, call Call, answer any, open func() (overlaywi
 	defer s.Cancel()
 	stop := context.AfterFunc(ctx, s.Cancel)
 	defer stop()
-	if err := wire.Write(s, call.Kind, wire.Marshal(call.Body), call.Data...); err != nil {
+	if err := wire.Write(s, call.Kind, body, call.Data...); err != nil {
 		return nil, err
 	}
 	if err := s.CloseWrite(); err != nil {
@@ -203,6 +209,7 @@ func finish(f wire.Frame, answer any) ([]byte, error) {
 		if err := wire.Unmarshal(f.Body, &e); err != nil {
 			return nil, err
 		}
+		e.Text = short(e.Text)
 		return nil, &e
 	}
 	return nil, fmt.Errorf("%w: answer of kind %#x", wire.ErrFrame, uint8(f.Kind))
@@ -259,12 +266,22 @@ func (p *Peers) Serve(ctx context.Context, from overlaywire.Peer, s overlaywire.
 		p.stats.Refused.Add(1)
 		err = wire.Write(s, wire.KindError, wire.Marshal(asError(err)))
 	} else {
-		p.stats.Answered.Add(1)
-		err = wire.Write(s, wire.KindOK, wire.Marshal(body), data)
+		err = p.reply(s, wire.Marshal(body), data)
 	}
 	if err == nil {
 		_ = s.CloseWrite()
 	}
+}
+
+// reply writes an answer, or where it is too large for a frame, of which nothing is written then, an error.
+func (p *Peers) reply(s overlaywire.Stream, body, data []byte) error {
+	err := wire.Write(s, wire.KindOK, body, data)
+	if errors.Is(err, wire.ErrFrame) {
+		p.stats.Refused.Add(1)
+		return wire.Write(s, wire.KindError, wire.Marshal(asError(err)))
+	}
+	p.stats.Answered.Add(1)
+	return err
 }
 
 // takeRoom returns a buffer for data of n bytes, nil if they are few, or too many, or no buffer is free.
@@ -304,34 +321,56 @@ type Error struct {
 	Text string
 }
 
-// Code is the sentinel that an Error stands for.
+// textMax is how many bytes of an error's text travel.
+const textMax = 1 << 10
+
+// Code is the sentinel that an Error stands for; 0 for none.
 type Code uint8
 
-// codes maps codes to sentinels; their numbers are part of larder/1.
-var codes = map[Code]error{
-	1: past.ErrNotFound,
-	2: past.ErrUnavailable,
-	3: past.ErrUnknown,
-	4: past.ErrNoSpace,
-	5: past.ErrDamaged,
-	6: ErrNotAllowed,
-	7: wire.ErrFrame,
+// codes are the sentinels that travel. An error that wraps several stands for the first of them here, which promises least. The numbers
+// are part of larder/1.
+var codes = []struct {
+	code     Code
+	sentinel error
+}{
+	{3, past.ErrUnknown},
+	{2, past.ErrUnavailable},
+	{5, past.ErrDamaged},
+	{4, past.ErrNoSpace},
+	{1, past.ErrNotFound},
+	{6, ErrNotAllowed},
+	{7, wire.ErrFrame},
 }
 
+// asError is err as it travels.
 func asError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e
 	}
-	for code, sentinel := range codes {
-		if errors.Is(err, sentinel) {
-			return &Error{Code: code, Text: err.Error()}
+	e = &Error{Text: short(err.Error())}
+	for _, c := range codes {
+		if errors.Is(err, c.sentinel) {
+			e.Code = c.code
+			break
 		}
 	}
-	return &Error{Text: err.Error()}
+	return e
+}
+
+// short cuts a text to textMax bytes. What is not UTF-8 is replaced, since CBOR refuses it.
+func short(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), textMax)], "?")
 }
 
 func (e *Error) Error() string { return e.Text }
 
 // Unwrap returns the sentinel, nil if the peer's error is none of those that travel.
-func (e *Error) Unwrap() error { return codes[e.Code] }
+func (e *Error) Unwrap() error {
+	for _, c := range codes {
+		if c.code == e.Code {
+			return c.sentinel
+		}
+	}
+	return nil
+}

@@ -76,14 +76,28 @@ type Frame struct {
 	Data []byte
 }
 
-// Write writes a frame whose data are the concatenation of data.
-func Write(w io.Writer, kind Kind, body []byte, data ...[]byte) error {
-	total := 0
+// Fits returns ErrFrame if a frame may not be so large.
+func Fits(body []byte, data ...[]byte) error {
+	_, err := fits(body, data)
+	return err
+}
+
+func fits(body []byte, data [][]byte) (dataLen int, err error) {
 	for _, d := range data {
-		total += len(d)
+		dataLen += len(d)
 	}
-	if len(body) > BodyMax || total > DataMax {
-		return fmt.Errorf("%w: body of %d, data of %d bytes", ErrFrame, len(body), total)
+	if len(body) > BodyMax || dataLen > DataMax {
+		return 0, fmt.Errorf("%w: body of %d, data of %d bytes", ErrFrame, len(body), dataLen)
+	}
+	return dataLen, nil
+}
+
+// Write writes a frame whose data are the concatenation of data.
+// What does not fit is ErrFrame, and nothing of it is written.
+func Write(w io.Writer, kind Kind, body []byte, data ...[]byte) error {
+	total, err := fits(body, data)
+	if err != nil {
+		return err
 	}
 	head := make([]byte, headerLen, headerLen+len(body))
 	head[0] = byte(kind)
