@@ -74,7 +74,7 @@ var lattice = []room{
 	{path: "pastry/quicnet", imports: []string{"auth/realm", "pastry", "pastry/wire"}, tests: []string{"pastry/overlay"},
 		why: "overlay and quicnet are siblings, and cmd introduces them to each other; PAST's bytes pass through unread"},
 
-	{path: "past/rpc", imports: []string{"past", "past/wire", "pastry", "pastry/wire"},
+	{path: "past/rpc", imports: []string{"past", "past/wire", "pastry", "pastry/wire"}, tests: []string{"pastry/overlay/memnet"},
 		why: "requests and answers between nodes, whatever they are about"},
 	{path: "past/chb", imports: []string{"blockstore", "past", "past/rpc", "past/stripe", "past/wire", "pastry", "pastry/wire"}, tests: []string{"blockstore/memstore"},
 		why: "content-hash blocks and public-key blocks are siblings that past/node wires together; the overlay is met through a small interface"},
