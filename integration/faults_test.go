@@ -247,9 +247,6 @@ func TestAllKilled(t *testing.T) {
 	must(t, err)
 	must(t, together(r.Nodes, func(n *cluster.Node) error { return n.TryStart(t) }))
 	l.check(t, bucket, r.Nodes...)
-	if !cluster.Soak() {
-		t.Skip("open bug: a debt of a block that was being written when all died is counted for ever ('1 fragment without a node to be on')")
-	}
 	cluster.WaitWhole(t, wholeMax, r.Nodes...)
 }
 
@@ -298,9 +295,6 @@ func TestFounderLost(t *testing.T) {
 
 // TestPaused stops a node for a while (SIGSTOP): its sockets stay open and nothing answers. Nobody else's requests suffer.
 func TestPaused(t *testing.T) {
-	if !cluster.Soak() {
-		t.Skip("open: its last check was never seen to end; runs with LARDER_SOAK=1")
-	}
 	long(t)
 	r := five(t)
 	const bucket = "paused"
@@ -309,7 +303,11 @@ func TestPaused(t *testing.T) {
 	must(t, r.Nodes[3].Pause())
 	var worst time.Duration
 	for begin, i := time.Now(), 0; time.Since(begin) < 25*time.Second; i++ {
-		key, body := fmt.Sprint(i), random([]int{100, 30_000, 6 << 20}[i%3])
+		size := []int{100, 30_000, 300_000}[i%3]
+		if i%30 == 2 || cluster.Soak() && i%3 == 2 {
+			size = 6 << 20 // few: what is written meanwhile has to be moved twice until the ring is whole
+		}
+		key, body := fmt.Sprint(i), random(size)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		writer, reader := r.Nodes[i%3], r.Nodes[(i+1)%3]
 		at := time.Now()
