@@ -645,7 +645,7 @@ func TestListShowsClaims(t *testing.T) {
 	inWorld(t, 2, func(t *testing.T, w *world) {
 		w.mustInsert(w.order[0], sizes...)
 		w.settle(time.Minute)
-		var got []Kept
+		var got []past.Kept
 		for from := []byte(nil); ; {
 			page, next, err := w.order[0].List(t.Context(), w.order[1].id, from, 2)
 			if err != nil {

@@ -2,6 +2,8 @@ package chb
 
 import (
 	"context"
+	"fmt"
+	"sync"
 	"time"
 
 	"larder/blockstore"
@@ -12,17 +14,9 @@ import (
 	"larder/pastry"
 )
 
-// Kept is one live fragment at some node, with what it is kept for.
-type Kept struct {
-	ID     past.BlockID
-	Index  int
-	Stored time.Time // wall time at the node
-	Claim  past.Claim
-}
-
 // List returns up to max live fragments that node keeps, in order of their keys, for an audit. next is where the following page begins, nil
 // after the last one. Only gateways may ask. Errors: past.ErrUnavailable.
-func (b *Blocks) List(ctx context.Context, node pastry.NodeID, from []byte, max int) (page []Kept, next []byte, err error) {
+func (b *Blocks) List(ctx context.Context, node pastry.NodeID, from []byte, max int) (page []past.Kept, next []byte, err error) {
 	var answer listAnswer
 	if _, err := b.ask(ctx, node, rpc.Call{Kind: wire.KindFragmentList, Body: listRequest{From: from, Max: max}}, &answer); err != nil {
 		return nil, nil, err
@@ -32,12 +26,47 @@ func (b *Blocks) List(ctx context.Context, node pastry.NodeID, from []byte, max 
 		if err != nil {
 			continue // the node's fault, or a lie: there is nothing to audit in it
 		}
-		page = append(page, Kept{ID: e.ID, Index: e.Index, Stored: time.Unix(0, e.Stored), Claim: claim})
+		page = append(page, past.Kept{Node: node, ID: e.ID, Index: e.Index, Stored: time.Unix(0, e.Stored), Claim: claim})
 	}
 	if answer.More {
 		next = answer.Next
 	}
 	return page, next, nil
+}
+
+// keptOfMax is how many fragments of one block are asked for at one node: in small rings a node has several.
+const keptOfMax = 16
+
+// KeptOf asks every candidate of a block for the fragments that it keeps of it, and what it keeps them for. Only gateways may ask. Errors:
+// past.ErrUnavailable, if one does not answer, for it may know better than the others.
+func (b *Blocks) KeptOf(ctx context.Context, id past.BlockID) ([]past.Kept, error) {
+	c, err := b.around(ctx, id.Key())
+	if err != nil {
+		return nil, err
+	}
+	asked := c.all()
+	pages, errs := make([][]past.Kept, len(asked)), make([]error, len(asked))
+	var all sync.WaitGroup // awaited here
+	for i, node := range asked {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, statPatience)
+			defer cancel()
+			pages[i], _, errs[i] = b.List(ctx, node, id[:], keptOfMax)
+		})
+	}
+	all.Wait()
+	var out []past.Kept
+	for i, node := range asked {
+		if errs[i] != nil {
+			return nil, fmt.Errorf("chb: kept of %v at %v: %w: %w", id, node, past.ErrUnavailable, errs[i])
+		}
+		for _, k := range pages[i] {
+			if k.ID == id {
+				out = append(out, k)
+			}
+		}
+	}
+	return out, nil
 }
 
 func (s *shelf) list(ctx context.Context, from []byte, max int) (answer listAnswer, err error) {
