@@ -44,6 +44,28 @@ type Status struct {
 	Partitions PartitionCounts `json:"partitions"`
 	Fragments  FragmentCounts  `json:"fragments"`
 	Progress   Progress        `json:"progress"`
+	Lookups    LookupCounts    `json:"lookups"`
+}
+
+// LookupCounts are the lookups of the nodes that answered, since their starts: by hops (the last are those of as many or more), and those
+// that were routed through other nodes, in two hops or more.
+type LookupCounts struct {
+	ByHops []uint64 `json:"byHops"`
+	Total  uint64   `json:"total"`
+	Far    uint64   `json:"far"`
+}
+
+func (c *LookupCounts) add(byHops []uint64) {
+	for hops, n := range byHops {
+		if hops == len(c.ByHops) {
+			c.ByHops = append(c.ByHops, 0)
+		}
+		c.ByHops[hops] += n
+		c.Total += n
+		if hops >= 2 {
+			c.Far += n
+		}
+	}
 }
 
 // PartitionCounts: Degraded are those with members that are not active, or with fewer than the ring allows.
@@ -115,7 +137,7 @@ func (s *server) look(r *http.Request) *view {
 func (v *view) partial() bool { return v.ringSize > float64(len(v.nodes)+v.strangers)+0.5 }
 
 func (v *view) judge() *Status {
-	st := &Status{Node: v.self, Scope: "ring", RingSize: v.ringSize, Silent: len(v.silent), Reasons: []string{}}
+	st := &Status{Node: v.self, Scope: "ring", RingSize: v.ringSize, Silent: len(v.silent), Reasons: []string{}, Lookups: LookupCounts{ByHops: []uint64{}}}
 	if v.partial() {
 		st.Scope = "leafSet"
 	}
@@ -179,6 +201,7 @@ func (v *view) judge() *Status {
 // what it says of them is about the present membership.
 func (st *Status) add(n *node.Info, present bool) (unfinished bool) {
 	st.Nodes++
+	st.Lookups.add(n.Lookups)
 	if n.Roles.Has(wire.RoleGateway) {
 		st.Gateways++
 	}

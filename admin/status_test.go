@@ -129,3 +129,15 @@ func TestReasonsAreBounded(t *testing.T) {
 		t.Errorf("%q", st.Reasons)
 	}
 }
+
+// TestLookupsCounted sums what the nodes say; the silent are left out.
+func TestLookupsCounted(t *testing.T) {
+	v := healthy(3)
+	v.nodes[0].Lookups = []uint64{5, 4, 3, 2}
+	v.nodes[1].Lookups = []uint64{1, 1}
+	v.nodes[2].Lookups = []uint64{0, 0, 100}
+	v.silent = []pastry.NodeID{v.nodes[2].ID}
+	if got := v.judge().Lookups; !slices.Equal(got.ByHops, []uint64{6, 5, 3, 2}) || got.Total != 16 || got.Far != 5 {
+		t.Fatalf("%+v", got)
+	}
+}

@@ -96,6 +96,7 @@ func printStatus(w io.Writer, s admin.Status) {
 	fmt.Fprintf(w, "partitions  %d, %d degraded\n", s.Partitions.Total, s.Partitions.Degraded)
 	f := s.Fragments
 	fmt.Fprintf(w, "fragments   %d, %d missing, %d debts, %d corrupt; %d of %d checked\n", f.Total, f.Missing, f.Debts, f.Corrupt, f.Checked, f.ToCheck)
+	fmt.Fprintf(w, "routes      %d, %d of two hops or more\n", s.Lookups.Total, s.Lookups.Far)
 }
 
 func printNodes(w io.Writer, nodes []admin.Node) {

@@ -34,7 +34,9 @@ type Info struct {
 	Blocks        chb.Status    `cbor:"14,keyasint" json:"blocks"`
 	// Membership is the fingerprint of the leaf set that Blocks was last told of (Fingerprint).
 	Membership uint64 `cbor:"15,keyasint" json:"-"`
-	Address    string `cbor:"-" json:"address"`
+	// Lookups are the node's own lookups since its start, by hops; the last are those of as many or more.
+	Lookups []uint64 `cbor:"16,keyasint,omitempty" json:"lookupsByHops"`
+	Address string   `cbor:"-" json:"address"`
 }
 
 func (i *Info) candidate() past.Candidate {
@@ -64,10 +66,11 @@ type infoAnswer struct {
 func (n *Node) info() Info {
 	id := n.cfg.Identity
 	u := n.cfg.Store.Usage()
+	lookups := n.cfg.Overlay.State().Stats.Lookups
 	i := Info{
 		ID: id.NodeID(), Roles: id.Node.Roles, CapacityBytes: n.cfg.CapacityBytes, UsedBytes: u.DiskBytes, FreeBytes: u.FreeBytes, Zone: n.cfg.Zone, Host: n.cfg.Host,
 		Incarnation: n.memory.incarnation, S3: n.cfg.S3, Admin: n.cfg.Admin, Version: n.cfg.Version, Boot: n.memory.boot, Membership: n.told.Load(), Blocks: n.blocks.Status(),
-		Address: addressOf(n.cfg.Overlay.Self()),
+		Address: addressOf(n.cfg.Overlay.Self()), Lookups: lookups[:],
 	}
 	if n.cfg.Store.Err() != nil {
 		i.CapacityBytes, i.FreeBytes = 0, 0 // placement and partitions turn to others
