@@ -130,8 +130,7 @@ func (t *Transport) dial(ctx context.Context, addr netip.AddrPort, expect pastry
 	defer cancel()
 	defer func() {
 		if err != nil {
-			t.counters.dialsFailed.Add(1)
-			t.log.Debug("dial failed", zap.Stringer("nodeId", expect), zap.Stringer("remote", addr), zap.Error(err))
+			t.dialFailed(addr, expect, err)
 		}
 	}()
 	conn, err := t.quic.Dial(ctx, net.UDPAddrFromAddrPort(addr), t.cfg.Credentials.ClientConfig(expect, 0, realm.Protocol), t.quicConfig())
@@ -144,6 +143,21 @@ func (t *Transport) dial(ctx context.Context, addr netip.AddrPort, expect pastry
 		return nil, explain(err)
 	}
 	return t.newLink(conn, h, true)
+}
+
+// dialFailed logs and counts. That somebody else is where a peer was looked for, or that the peer would not have this node, is for an
+// operator to know: neither goes by itself.
+func (t *Transport) dialFailed(addr netip.AddrPort, expect pastry.NodeID, err error) {
+	t.counters.dialsFailed.Add(1)
+	var stranger *realm.RefusedError
+	switch {
+	case errors.As(err, &stranger):
+		t.refused(net.UDPAddrFromAddrPort(addr), err)
+	case errors.Is(err, ErrRefusedByPeer) && t.refusals.take(time.Now()):
+		t.log.Warn("refused by the peer", zap.Stringer("nodeId", expect), zap.Stringer("remote", addr), zap.Error(err))
+	default:
+		t.log.Debug("dial failed", zap.Stringer("nodeId", expect), zap.Stringer("remote", addr), zap.Error(err))
+	}
 }
 
 // sayHello is the dialer's half of the exchange.

@@ -31,11 +31,17 @@ func TestStrangersAreRefusedByName(t *testing.T) {
 	if _, err := stranger.Open(ctx, b.Self(), wire.ServicePast); !errors.Is(err, realm.ErrOtherRealm) || !strings.Contains(err.Error(), b.Self().ID.String()) {
 		t.Fatalf("a node of another realm was reached: %v", err)
 	}
+	if !stranger.logged("connection refused", "not of this realm", b.Self().ID.String(), addrOf(b.Self()).String()) || stranger.Stats().Refused != 1 {
+		t.Errorf("who dials does not say whom it turned away: %+v", stranger.Stats())
+	}
 	if _, err := b.Identify(ctx, addrOf(stranger.Self())); !errors.Is(err, realm.ErrOtherRealm) {
 		t.Fatalf("a node of another realm was identified: %v", err)
 	}
 	if _, err := expired.Open(ctx, b.Self(), wire.ServicePast); !errors.Is(err, ErrRefusedByPeer) {
 		t.Fatalf("an expired node came in: %v", err)
+	}
+	if !expired.logged("refused by the peer", addrOf(b.Self()).String()) || expired.Stats().Refused != 0 {
+		t.Errorf("who dials does not say that it was turned away: %+v", expired.Stats())
 	}
 	await(t, "the refusal in the log", func() bool {
 		return b.logged("connection refused", "expired", expired.Self().ID.String(), "127.0.0.1:")
