@@ -174,12 +174,28 @@ func (s *churned) where(key string) (out string) {
 		p := n.members.partition(register.PartitionID(testBucket))
 		p.mu.RLock()
 		g, err := n.members.load(context.Background(), p, p.m.Epoch, groupName(past.SpaceHead, key, ""), false)
-		l := p.m.Lineage
-		out += fmt.Sprintf("\n  node %d place %d of epoch %d: epoch %d active %v fenced %v confirmed %v entering %v kept %v: %+v chosen %v, %v",
-			1+i, l.Current().Index(n.self.Member), l.Epoch(), p.m.Epoch, p.m.Active, p.m.Fenced, p.confirmed(), p.entering, p.m.Kept, g.Accepted, g.Chosen, err)
+		out += fmt.Sprintf("\n  node %d: %v; %+v chosen %v, %v", 1+i, p, g.Accepted, g.Chosen, err)
+		p.mu.RUnlock()
+		p = n.members.partition(register.System)
+		p.mu.RLock()
+		out += fmt.Sprintf("\n    system: %v", p)
 		p.mu.RUnlock()
 	}
 	return out
+}
+
+// String is for failures of tests. p.mu is held.
+func (p *partition) String() string {
+	var members []string
+	for _, m := range p.m.Lineage.Current().Members {
+		members = append(members, fmt.Sprint(m.Node[0]))
+	}
+	kept := "nothing"
+	if p.m.Kept != nil {
+		kept = fmt.Sprint("epoch ", p.m.Kept.Epoch)
+	}
+	return fmt.Sprintf("epoch %d of lineage to %d %v, active %v, fenced %v, entering %v, keeps %s, confirmed %v, greeting %+v",
+		p.m.Epoch, p.m.Lineage.Epoch(), members, p.m.Active, p.m.Fenced, p.entering, kept, p.confirmed(), p.greeting)
 }
 
 // change replaces members of the bucket's partition.

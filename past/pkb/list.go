@@ -1,7 +1,6 @@
 package pkb
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -214,7 +213,7 @@ func (r *Registers) scanMajority(ctx context.Context, rt *route, q scanRequest) 
 			return answers, c.Epoch, nil
 		}
 		if e := r.pause(ctx, attempt); e != nil {
-			return nil, 0, fmt.Errorf("past: scan: %w", cmp.Or(err, e))
+			return nil, 0, fmt.Errorf("past: scan: %w: %w", e, err)
 		}
 	}
 }
