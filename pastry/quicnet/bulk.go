@@ -85,6 +85,7 @@ func (t *Transport) acceptBulk() {
 		select {
 		case handshakes <- struct{}{}:
 		default:
+			t.counters.refused.Add(1)
 			tcp.Close()
 			continue
 		}
@@ -93,6 +94,10 @@ func (t *Transport) acceptBulk() {
 			<-handshakes
 			if err != nil {
 				tcp.Close()
+				var named *realm.RefusedError
+				if !errors.As(err, &named) { // those were counted by refused
+					t.counters.refused.Add(1)
+				}
 				t.log.Debug("bulk connection refused", zap.Stringer("remote", tcp.RemoteAddr()), zap.Error(err))
 				return
 			}

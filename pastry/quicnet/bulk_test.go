@@ -240,6 +240,7 @@ func TestBulkStrangersAreRefused(t *testing.T) {
 		io.Copy(io.Discard, c)
 		c.Close()
 	}
+	await(t, "each to be counted once", func() bool { return b.Stats().Refused == 8 })
 	if s := b.Stats(); s.StreamsAccepted != 0 || s.BulkConns != 0 {
 		t.Fatalf("%+v", s)
 	}

@@ -28,7 +28,7 @@ type Stats struct {
 	Dials            uint64
 	DialsFailed      uint64
 	Accepted         uint64 // connections that peers made
-	Refused          uint64 // handshakes turned away, with who came and with whom was dialed
+	Refused          uint64 // handshakes turned away, with who came and with whom was dialed, and TCP connections that came to nothing
 	Offences         uint64 // malformed, oversized or endless messages and streams
 	LinksMisbehaved  uint64 // connections closed for too many of them
 	Joins            uint64
