@@ -91,7 +91,7 @@ var lattice = []room{
 		why: "the backends' test must hold for any backend, so it may know none"},
 	{path: "gateway/objects/pasttest", imports: []string{"past", "past/stripe"},
 		why: "a PAST in memory, for whom a ring would be too slow: it stands in for one, so it may use none"},
-	{path: "gateway/objects", imports: []string{"auth/realm", "gateway", "gateway/checksum", "past", "past/stripe"},
+	{path: "gateway/objects", imports: []string{"auth/realm", "gateway", "gateway/checksum", "past", "past/stripe", "past/wire"},
 		tests: []string{"gateway/gatewaytest", "gateway/objects/pasttest"},
 		why:   "objects are records and stripes, kept through the interface Past: with past/node imported here no test could run without a ring"},
 

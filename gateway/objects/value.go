@@ -97,7 +97,7 @@ func (s *Store) seal(r past.Register, v any) []byte { return s.sealer.Seal(encod
 func (s *Store) open(r past.Register, rec *past.Record, v any) error {
 	plain, err := s.sealer.Open(rec.Value, registerAD(r))
 	if err == nil {
-		err = decMode.Unmarshal(plain, v)
+		err = decode(plain, v)
 	}
 	if err != nil {
 		return fmt.Errorf("objects: record of space %d: %w", r.Space, err)
