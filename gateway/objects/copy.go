@@ -34,7 +34,7 @@ func (s *Store) Copy(ctx context.Context, src gateway.OpenObject, bucketName, ob
 			return out, err
 		}
 	}
-	t := target{bucket: b, key: objectKey, inline: true}
+	t, notAfter := target{bucket: b, key: objectKey, inline: true}, s.notAfter()
 	digest := &copyDigest{md5: newMD5(from.info.Size), extra: in.Digest}
 	defer digest.md5.Close()
 	stored, err := s.store(ctx, t, gateway.PutInput{Body: from.reader(ctx, 0, from.info.Size), Size: from.info.Size, Digest: digest})
@@ -49,7 +49,7 @@ func (s *Store) Copy(ctx context.Context, src gateway.OpenObject, bucketName, ob
 		Op: random16(), ETag: stored.sums.ETag, Metadata: meta, Checksums: checksums,
 		Owner: in.Owner, Body: &stored.body, Length: stored.body.Length,
 	}
-	return s.setHead(ctx, t, v, stored.inline, in.Check)
+	return s.setHead(ctx, t, v, stored.inline, in.Check, notAfter)
 }
 
 // errMoved says that a record is no longer the one that was read.

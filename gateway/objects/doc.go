@@ -6,7 +6,7 @@
 // (manifests, reclaim) and §5 (uploads, DeleteBucket) as far as the gateway carries them.
 //
 // Whoever writes a register learns what he replaced, and reclaims its bytes. What a crash leaves behind in between is waste that
-// Sweep and the audit find, never loss: bytes are reclaimed only after nothing refers to them, nor can again.
+// Sweep and the audit (docs/notes/audit.md) find, never loss: bytes are reclaimed only after nothing refers to them, nor can again.
 package objects
 
 import (
@@ -39,6 +39,11 @@ type Config struct {
 	InFlight int
 	// CacheFor is how long buckets, users and access keys may be remembered; default 3 s.
 	CacheFor time.Duration
+	// AuditAfter is how old a stripe must be before an audit judges it, and twice what a body may take to become an object; default 48 h.
+	// All gateways of a realm must have the same.
+	AuditAfter time.Duration
+	// Now is the wall clock that Past has too; nil: time.Now.
+	Now func() time.Time
 }
 
 // Store is S3's objects upon PAST. All methods are safe for concurrent use.
@@ -56,6 +61,10 @@ type Store struct {
 	keys     cache[accessKey]
 	tables   tableCache
 	attempts attempts
+
+	auditAfter time.Duration
+	now        func() time.Time
+	audited    auditCounts
 
 	ctx     context.Context // of the background work; ends with Close
 	stop    context.CancelFunc
@@ -87,6 +96,12 @@ func New(c Config) *Store {
 	if c.CacheFor == 0 {
 		c.CacheFor = cacheFor
 	}
+	if c.AuditAfter == 0 {
+		c.AuditAfter = auditAfter
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	if c.Log == nil {
 		c.Log = zap.NewNop()
 	}
@@ -94,7 +109,7 @@ func New(c Config) *Store {
 	s := &Store{
 		past: c.Past, sealer: c.Sealer, log: c.Log.Named("objects"), inFlight: c.InFlight, rowsMax: rowsInline, tableMax: tableInline,
 		writes: newPool(c.BufferBytes * 3 / 4), reads: newPool(c.BufferBytes / 4),
-		slots: make(chan struct{}, backgroundJobs),
+		slots: make(chan struct{}, backgroundJobs), auditAfter: c.AuditAfter, now: c.Now,
 	}
 	s.buckets.keep, s.users.keep, s.keys.keep = c.CacheFor, c.CacheFor, c.CacheFor
 	s.ctx, s.stop = context.WithCancel(context.Background())

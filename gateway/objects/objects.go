@@ -17,7 +17,7 @@ func (s *Store) Put(ctx context.Context, bucketName, objectKey string, in gatewa
 	if err != nil {
 		return gateway.Object{}, err
 	}
-	t := target{bucket: b, key: objectKey, inline: true}
+	t, notAfter := target{bucket: b, key: objectKey, inline: true}, s.notAfter()
 	bytes, err := s.store(ctx, t, in)
 	if err != nil {
 		return gateway.Object{}, fail("put", false, err)
@@ -26,16 +26,22 @@ func (s *Store) Put(ctx context.Context, bucketName, objectKey string, in gatewa
 		Op: random16(), ETag: bytes.sums.ETag, Metadata: inMetadata(in.Metadata), Checksums: inChecksums(bytes.sums.Checksums),
 		Owner: in.Owner, Body: &bytes.body, Length: bytes.body.Length,
 	}
-	return s.setHead(ctx, t, v, bytes.inline, in.Check)
+	return s.setHead(ctx, t, v, bytes.inline, in.Check, notAfter)
 }
 
 // setHead writes v as the head of t's object key, with its inline body if it has one, and reclaims what it replaces; or, where
-// it is refused, what v brought. check nil is a blind write.
-func (s *Store) setHead(ctx context.Context, t target, v *value, inline []byte, check gateway.Check) (gateway.Object, error) {
+// it is refused, what v brought. check nil is a blind write. notAfter is that of before v's body was stored.
+func (s *Store) setHead(ctx context.Context, t target, v *value, inline []byte, check gateway.Check, notAfter uint64) (gateway.Object, error) {
 	r := t.bucket.register(past.SpaceHead, t.key, "")
 	rec := past.Record{Kind: past.Live, Length: v.Length, Modified: time.Now().UnixNano(), Value: s.seal(r, v), Body: inline}
 	var replaced []past.Record
 	err := fits(r, &rec)
+	if !v.Body.Inline {
+		rec.NotAfter = notAfter
+		if err == nil && s.past.Clock() > notAfter {
+			err = refusal{errTooSlow}
+		}
+	}
 	if err == nil {
 		err = s.sameBucket(ctx, t.bucket, func() (err error) {
 			if check == nil {
@@ -62,6 +68,12 @@ func (s *Store) setHead(ctx context.Context, t target, v *value, inline []byte, 
 	s.retire(ctx, t.bucket, t.key, replaced, v)
 	return *v.object(t.key, &rec), nil
 }
+
+// notAfter is until when a body that begins to be stored now may become an object. Later its stripes could have been taken for garbage
+// (docs/notes/audit.md). Parts have no such bound: what belongs to an upload is not judged before that has ended.
+func (s *Store) notAfter() uint64 { return s.past.Clock() + uint64(s.auditAfter/2) }
+
+var errTooSlow = fmt.Errorf("objects: the body took too long: %w", gateway.ErrUnavailable)
 
 // recordSpare is what a record has beside key, value and body, at most: the other fields, signatures and operation ids that
 // the register adds, in bytes.

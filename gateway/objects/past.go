@@ -29,6 +29,9 @@ type Registers interface {
 	Update(ctx context.Context, r past.Register, f func(cur past.Record) (past.Record, error)) (replaced []past.Record, err error)
 	// Scan returns live registers in order. Each entry was current at some moment during the call.
 	Scan(ctx context.Context, q past.ScanQuery) (past.ScanPage, error)
+	// Clock is the clock of writes, in nanoseconds since 1970: at least this gateway's wall clock, and above that of all writes it knows of.
+	// A Write or Update of a record with NotAfter fails if it would take effect when the clock shows more.
+	Clock() uint64
 }
 
 // Blocks keeps stripes: sealed, coded, spread over nodes, verified on the way back (design.md §4).
@@ -58,4 +61,6 @@ type Buckets interface {
 	ReopenBucket(ctx context.Context, id past.BucketID) error
 	// DropBucket lets the members forget a closed bucket.
 	DropBucket(ctx context.Context, id past.BucketID) error
+	// Forgotten reports whether a bucket was dropped: no write into it takes effect any more.
+	Forgotten(ctx context.Context, id past.BucketID) (bool, error)
 }

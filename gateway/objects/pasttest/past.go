@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"larder/past"
 	"larder/past/stripe"
@@ -33,6 +34,9 @@ const (
 	OpClose   Op = "CloseBucket"
 	OpReopen  Op = "ReopenBucket"
 	OpDrop    Op = "DropBucket"
+	OpGone    Op = "Forgotten"
+	OpList    Op = "List"
+	OpKept    Op = "KeptOf"
 )
 
 // Call is one call as a hook sees it.
@@ -86,6 +90,7 @@ type block struct {
 	header    stripe.Header
 	fragments [][]byte // nil if discarded
 	claim     past.Claim
+	stored    time.Time
 	trashed   bool
 }
 
@@ -170,6 +175,10 @@ func (p *Past) set(r past.Register, next past.Record) (replaced []past.Record, e
 	if size := len(next.Value) + len(next.Body) + len(r.Key); size > past.RecordMax {
 		return nil, fmt.Errorf("pasttest: record of %d bytes", size)
 	}
+	if next.NotAfter != 0 && p.Clock() > next.NotAfter {
+		return nil, fmt.Errorf("pasttest: record comes too late: %w", past.ErrUnavailable)
+	}
+	next.NotAfter = 0
 	if cur := b.registers[nameOf(r)]; cur.Kind != past.Absent {
 		replaced = []past.Record{cur}
 	}
@@ -287,7 +296,7 @@ func (p *Past) Insert(ctx context.Context, key *stripe.Key, index uint64, plain 
 	if r.Data == 0 {
 		r = past.Redundancy{Data: 1}
 	}
-	b := &block{claim: claim}
+	b := &block{claim: claim, stored: time.Now()}
 	ref = past.StripeRef{Length: len(plain), Redundancy: r}
 	if p.opt.Discard && len(plain) == past.StripeMax {
 		rand.Read(ref.ID[:])
