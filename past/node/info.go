@@ -85,6 +85,7 @@ func (n *Node) handleInfo(_ context.Context, from wire.Peer, req rpc.Request) (a
 	if err := req.Decode(&q); err != nil {
 		return nil, nil, err
 	}
+	n.ring.prove(from.Handle.ID, from.Roles)
 	n.take(from.Handle, q.Self)
 	a := infoAnswer{Self: n.info()}
 	if s := n.memory.system(); s != nil && (!q.Known || s.Lineage.Epoch() > q.SystemEpoch) {
@@ -93,11 +94,13 @@ func (n *Node) handleInfo(_ context.Context, from wire.Peer, req rpc.Request) (a
 	return &a, nil, nil
 }
 
-// take notes what a proven peer says of itself; its id and roles are not its to say.
+// take notes what a proven peer says of itself; its id and roles are not its to say. Roles are known from its certificate once it has
+// introduced itself here; until then it is believed only those that it could pretend to have anyway.
 func (n *Node) take(h pastry.NodeHandle, info Info) {
 	if info.ID != h.ID {
 		return
 	}
+	info.Roles = n.ring.proven(h.ID, info.Roles)
 	info.Address = addressOf(h)
 	n.ring.note(h, info)
 }

@@ -20,6 +20,7 @@ type ring struct {
 
 	mu      sync.Mutex // guards the maps
 	known   map[pastry.NodeID]introduction
+	roles   map[pastry.NodeID]wire.Roles        // by the certificates of those that introduced themselves
 	suspect map[pastry.NodeID]time.Time         // since when requests to a node fail
 	handles map[pastry.NodeID]pastry.NodeHandle // of nodes that others named; they prove themselves when they are called
 	regions []region
@@ -42,7 +43,7 @@ const (
 )
 
 func newRing(n *Node) *ring {
-	return &ring{n: n, known: map[pastry.NodeID]introduction{}, suspect: map[pastry.NodeID]time.Time{}, handles: map[pastry.NodeID]pastry.NodeHandle{}}
+	return &ring{n: n, known: map[pastry.NodeID]introduction{}, roles: map[pastry.NodeID]wire.Roles{}, suspect: map[pastry.NodeID]time.Time{}, handles: map[pastry.NodeID]pastry.NodeHandle{}}
 }
 
 // Self implements rpc.Ring.
@@ -54,6 +55,27 @@ func (r *ring) note(h pastry.NodeHandle, info Info) {
 	defer r.mu.Unlock()
 	r.known[h.ID] = introduction{handle: h, info: info, heard: r.n.cfg.Now()}
 	delete(r.suspect, h.ID)
+}
+
+// prove notes the roles that a node's certificate gives it.
+func (r *ring) prove(id pastry.NodeID, roles wire.Roles) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.roles) >= handlesMax {
+		clear(r.roles)
+	}
+	r.roles[id] = roles
+}
+
+// proven returns the roles of a node that claims some: those of its certificate or, before that was seen, of the claimed ones such as
+// give nobody power over anybody.
+func (r *ring) proven(id pastry.NodeID, claimed wire.Roles) wire.Roles {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if roles, ok := r.roles[id]; ok {
+		return roles
+	}
+	return claimed & wire.RoleStorage
 }
 
 func (r *ring) introduction(id pastry.NodeID) (introduction, bool) {
