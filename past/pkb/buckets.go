@@ -138,6 +138,7 @@ func (r *Registers) setClosed(ctx context.Context, rt *route, closed bool) error
 		}
 		want := *c
 		want.Closed = closed
+		r.copyAhead(ctx, rt, &want)
 		if err := r.change(ctx, rt, want); err != nil && !errors.Is(err, errMoved) {
 			return err
 		}

@@ -28,7 +28,7 @@ const (
 func (r *Registers) Run(ctx context.Context) {
 	var work sync.WaitGroup
 	work.Go(func() { r.tellMarks(ctx) })
-	c := &caretaker{r: r, missing: map[register.MemberID]time.Time{}, forgotten: map[register.PartitionID]uint64{}}
+	c := &caretaker{r: r, missing: map[register.MemberID]time.Time{}, forgotten: map[register.PartitionID]uint64{}, waiting: map[register.PartitionID]waiting{}}
 	work.Go(func() { c.run(ctx) })
 	work.Wait()
 }
@@ -38,6 +38,13 @@ type caretaker struct {
 	r         *Registers
 	missing   map[register.MemberID]time.Time // members that do not answer, since when
 	forgotten map[register.PartitionID]uint64 // the epoch up to which old members were told to forget
+	waiting   map[register.PartitionID]waiting
+}
+
+// waiting is a change that waits for those who copy ahead.
+type waiting struct {
+	epoch uint64
+	since time.Time
 }
 
 func (c *caretaker) run(ctx context.Context) {
@@ -108,9 +115,22 @@ func (c *caretaker) tend(ctx context.Context, l *register.Lineage) {
 	if !ok {
 		return
 	}
+	if !c.r.copyAhead(ctx, rt, &want) && c.patient(now) {
+		return
+	}
 	if err := c.r.change(ctx, rt, want); err != nil && !errors.Is(err, errMoved) {
 		c.r.cfg.Log.Warn("partition not changed", zap.Stringer("partition", now.Partition), zap.Error(err))
 	}
+}
+
+// patient reports whether a change of now may go on waiting for those who copy ahead.
+func (c *caretaker) patient(now *register.Configuration) bool {
+	w, ok := c.waiting[now.Partition]
+	if !ok || w.epoch != now.Epoch {
+		w = waiting{now.Epoch, c.r.cfg.Now()}
+		c.waiting[now.Partition] = w
+	}
+	return c.r.cfg.Now().Sub(w.since) < aheadPatience
 }
 
 // survey asks each member how far it is and returns how many are active; it notes who does not answer, and tells those who are

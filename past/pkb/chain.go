@@ -2,7 +2,6 @@ package pkb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -206,7 +205,6 @@ func (m *Members) handleEnter(ctx context.Context, _ overlaywire.Peer, req rpc.R
 var errUnconfirmed = fmt.Errorf("past/pkb: start not confirmed by fellow members: %w", past.ErrUnavailable)
 
 const (
-	pullBytesMax  = 1 << 20
 	enterPauseMin = 20 * time.Millisecond
 	enterPauseMax = 2 * time.Second
 )
@@ -252,196 +250,6 @@ func (m *Members) enter(p *partition) {
 	}
 }
 
-// enterOnce tries once to pull from a majority of the epoch before and to turn active.
-func (m *Members) enterOnce(p *partition) (done bool, rows int, err error) {
-	p.mu.Lock()
-	if !p.confirmed() {
-		p.mu.Unlock()
-		return false, 0, errUnconfirmed
-	}
-	e := p.m.Entrance(m.self.Member)
-	if e == nil {
-		p.mu.Unlock()
-		return true, -1, nil
-	}
-	before, key := p.m.Lineage.At(e.Epoch-1), p.m.Lineage.Genesis.RecordKey
-	err = m.save(m.ctx, p) // fenced before the first pull
-	p.mu.Unlock()
-	if err != nil {
-		return false, 0, err
-	}
-	in := &intake{m: m, p: p, epoch: e.Epoch, recordKey: key}
-	if err := in.clear(); err != nil {
-		return false, 0, err
-	}
-	for i, member := range before.Members {
-		head, err2 := in.pull(member, before.Epoch)
-		if err2 != nil {
-			err = err2
-			continue
-		}
-		if !e.Pulled(i, head) {
-			continue
-		}
-		rows, err = in.settle(e)
-		if err != nil {
-			return false, 0, err
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.m.Lineage.Epoch() != e.Epoch {
-			return false, 0, errors.New("past/pkb: the partition moved on meanwhile")
-		}
-		p.m.Enter(e)
-		p.greeting = nil
-		return true, rows, m.save(m.ctx, p)
-	}
-	return false, 0, err
-}
-
-// intake merges pulled groups into the rows of the epoch being entered. Nobody else touches those rows before Enter.
-type intake struct {
-	m         *Members
-	p         *partition
-	epoch     uint64
-	recordKey [32]byte
-}
-
-// clear removes what an earlier try left.
-func (in *intake) clear() error {
-	var b blockstore.Batch
-	for _, tag := range []byte{tagGroup, tagBody} {
-		lower := rowKey(tag, in.p.id, in.epoch, "")
-		b.DeleteRange(lower, after(lower))
-	}
-	return in.m.store.Apply(in.m.ctx, &b, false)
-}
-
-// pull merges every frozen group of one member of the epoch before.
-func (in *intake) pull(from register.MemberID, epoch uint64) (register.FrozenHead, error) {
-	var last string
-	for {
-		ctx, cancel := context.WithTimeout(in.m.ctx, 10*callTimeout)
-		var a pullAnswer
-		_, err := in.m.peers.Do(ctx, from.Node, rpc.Call{Kind: wire.KindPull, Body: pullRequest{scope: scope{in.p.id, epoch}, After: last}}, &a)
-		cancel()
-		switch {
-		case err != nil:
-			return a.Head, err
-		case a.Status != register.StatusReady:
-			return a.Head, fmt.Errorf("past/pkb: pull from %v: not frozen", from.Node)
-		}
-		if err := in.m.greeter.learn(in.m.ctx, a.Boots); err != nil {
-			return a.Head, err
-		}
-		var b blockstore.Batch
-		for _, row := range a.Rows {
-			if err := in.merge(&b, row); err != nil {
-				return a.Head, fmt.Errorf("past/pkb: pull from %v: %w", from.Node, err)
-			}
-			last = row.Name
-		}
-		if err := in.m.store.Apply(in.m.ctx, &b, false); err != nil {
-			return a.Head, err
-		}
-		if !a.More || len(a.Rows) == 0 {
-			return a.Head, nil
-		}
-	}
-}
-
-// merge adds one member's group to what the members before it gave. A value that the row already has needs no second check.
-func (in *intake) merge(b *blockstore.Batch, row pullRow) error {
-	have, err := in.m.load(in.m.ctx, in.p, in.epoch, row.Name, true)
-	if err != nil {
-		return err
-	}
-	if row.Group.Accepted != have.Accepted && !row.Group.Accepted.IsZero() {
-		if err := checkBodies(row.Group.Value); err != nil {
-			return err
-		}
-		if err := checkSignature(in.recordKey, digest(in.p.id, row.Name, row.Group.Accepted, row.Group.Value), row.Group.Proof); err != nil {
-			return err
-		}
-	}
-	have.Merge(row.Group)
-	put(b, in.p, in.epoch, row.Name, &have, true)
-	return nil
-}
-
-// settle marks what a majority of the epoch before accepted as chosen, drops deleted groups that are chosen, and syncs.
-func (in *intake) settle(e *register.Entrance) (rows int, err error) {
-	var b blockstore.Batch
-	lower := rowKey(tagGroup, in.p.id, in.epoch, "")
-	var bad error
-	err = in.m.store.Scan(in.m.ctx, lower, after(lower), func(key, value []byte) bool {
-		var g register.Group
-		if bad = wire.Unmarshal(value, &g); bad != nil {
-			return false
-		}
-		name := string(key[rowPrefixLen:])
-		marked := e.Settle(&g)
-		if g.Droppable() {
-			e.Dropped(&g)
-			b.Delete(rowKey(tagGroup, in.p.id, in.epoch, name))
-			b.Delete(rowKey(tagBody, in.p.id, in.epoch, name))
-			return true
-		}
-		rows++
-		if marked {
-			put(&b, in.p, in.epoch, name, &g, false)
-		}
-		return true
-	})
-	if err = errors.Join(err, bad); err != nil {
-		return rows, err
-	}
-	return rows, in.m.store.Apply(in.m.ctx, &b, true)
-}
-
-// handlePull gives a page of the groups that are frozen since this disk refused the epoch.
-func (m *Members) handlePull(ctx context.Context, _ overlaywire.Peer, req rpc.Request) (any, []byte, error) {
-	var q pullRequest
-	if err := req.Decode(&q); err != nil {
-		return nil, nil, err
-	}
-	p := m.partition(q.Partition)
-	p.mu.RLock()
-	head, frozen := p.m.HeadOf(q.Epoch)
-	frozen = frozen && p.confirmed()
-	p.mu.RUnlock()
-	a := pullAnswer{Head: head}
-	if !frozen {
-		a.Status = register.StatusNotActive
-		return &a, nil, nil
-	}
-	lower := rowKey(tagGroup, p.id, q.Epoch, "")
-	upper := after(lower)
-	if q.After == "" {
-		a.Boots = m.greeter.memory()
-	} else {
-		lower = append(rowKey(tagGroup, p.id, q.Epoch, q.After), 0)
-	}
-	size := 0
-	var bad error
-	err := m.store.Scan(ctx, lower, upper, func(key, value []byte) bool {
-		if a.More = size > pullBytesMax; a.More {
-			return false
-		}
-		row := pullRow{Name: string(key[rowPrefixLen:])}
-		if row.Group, bad = m.load(ctx, p, q.Epoch, row.Name, true); bad != nil {
-			return false
-		}
-		for _, e := range row.Group.Value.Entries {
-			size += len(e.Record.Body) + len(e.Record.Value)
-		}
-		size += 512
-		a.Rows = append(a.Rows, row)
-		return true
-	})
-	return &a, nil, errors.Join(err, bad)
-}
-
 // handleForget drops the groups of epochs before the lineage's newest, or of the partition altogether; the lineage stays, as the
 // line that says where the partition went.
 func (m *Members) handleForget(ctx context.Context, _ overlaywire.Peer, req rpc.Request) (any, []byte, error) {
@@ -467,6 +275,9 @@ func (m *Members) handleForget(ctx context.Context, _ overlaywire.Peer, req rpc.
 		b.DeleteRange(rowKey(tag, p.id, 0, ""), rowKey(tag, p.id, upTo, ""))
 	}
 	p.m.Release()
+	p.noteMu.Lock()
+	p.journal.End(q.Lineage.Epoch())
+	p.noteMu.Unlock()
 	if p.m.Epoch < q.Lineage.Epoch() {
 		p.m.Active = false // there is nothing to be pulled any more
 	}

@@ -48,9 +48,15 @@ func TestListedThroughChanges(t *testing.T) {
 	c.whole(5)
 	c.bucket(testBucket)
 	s := &churned{c: c, keys: map[string]*expectation{}}
-	ctx, cancel := context.WithTimeout(t.Context(), length)
+	ctx, cancel := context.WithTimeout(t.Context(), length+30*time.Second)
 	defer cancel()
 	var work sync.WaitGroup
+	work.Go(func() { // long enough to have seen something, on a busy machine too
+		for begin := time.Now(); ctx.Err() == nil && (time.Since(begin) < length || s.lists.Load() < 5 || s.changes.Load() < 3); {
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	})
 	for w := range 6 {
 		work.Go(func() { s.write(ctx, t, w, rand.New(rand.NewSource(seed+int64(w)))) })
 	}
@@ -75,7 +81,7 @@ func TestListedThroughChanges(t *testing.T) {
 		}
 	}
 	t.Logf("%d writes, %d of them failed, %d listings, %d changes", s.writes.Load(), s.failed.Load(), s.lists.Load(), s.changes.Load())
-	if s.lists.Load() < 2 || s.changes.Load() < 2 {
+	if s.lists.Load() < 5 || s.changes.Load() < 3 {
 		t.Error("the test saw too little")
 	}
 }
@@ -198,7 +204,7 @@ func (p *partition) String() string {
 		p.m.Epoch, p.m.Lineage.Epoch(), members, p.m.Active, p.m.Fenced, p.entering, kept, p.confirmed(), p.greeting)
 }
 
-// change replaces members of the bucket's partition.
+// change replaces members of the bucket's partition, mostly by way of a copy ahead.
 func (s *churned) change(ctx context.Context, rnd *rand.Rand) {
 	for ctx.Err() == nil {
 		n := s.c.node(1 + rnd.Intn(7))
@@ -215,6 +221,10 @@ func (s *churned) change(ctx context.Context, rnd *rand.Rand) {
 				want.Members[rnd.Intn(len(want.Members))] = spare.self.Member
 				break
 			}
+		}
+		if rnd.Intn(4) > 0 {
+			n.registers.copyAhead(ctx, rt, &want)
+			time.Sleep(time.Duration(rnd.Intn(100)) * time.Millisecond)
 		}
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
 		if err := n.registers.change(try, rt, want); err == nil {

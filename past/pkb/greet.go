@@ -139,6 +139,7 @@ func (m *Members) greet() {
 		}
 		asked.Wait()
 		m.settleGreetings()
+		m.dropCopies()
 		select {
 		case <-time.After(greetEvery):
 		case <-m.ctx.Done():

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"larder/blockstore"
@@ -53,7 +54,24 @@ type partition struct {
 	// groups are locks by group name, held from reading a row until it is synced.
 	groups   [256]sync.Mutex
 	entering bool               // an enter goroutine runs; guarded by mu
+	lamented atomic.Int64       // when its damage was logged last, in ns since 1970
 	greeting *register.Greeting // nil if nothing of the partition is older than this run; guarded by mu
+	copying  *copying           // a goroutine copies ahead; guarded by mu
+
+	// inMu is held while rows of an epoch that this disk has not entered are written; taken before mu.
+	inMu sync.Mutex
+	in   *intake // copied ahead; guarded by inMu
+
+	noteMu  sync.Mutex // guards journal; taken last
+	journal register.Journal
+}
+
+// note says that a group's row may have changed, once that can be seen by whoever reads rows. p.mu is held for reading from before
+// the change, so that nothing is frozen in between.
+func (p *partition) note(epoch uint64, group string) {
+	p.noteMu.Lock()
+	p.journal.Note(epoch, group)
+	p.noteMu.Unlock()
 }
 
 var groupSeed = maphash.MakeSeed()
@@ -109,6 +127,7 @@ func NewMembers(cfg MembersConfig) (*Members, error) {
 		wire.KindGenesis: {gateway, m.handleGenesis}, wire.KindSlot: {gateway, m.handleSlot}, wire.KindVote: {gateway, m.handleVote},
 		wire.KindFence: {gateway, m.handleFence}, wire.KindEnter: {gateway, m.handleEnter}, wire.KindPull: {any, m.handlePull},
 		wire.KindForget: {gateway, m.handleForget}, wire.KindGreet: {any, m.handleGreet},
+		wire.KindAhead: {gateway, m.handleAhead},
 	} {
 		cfg.Peers.Handle(kind, h.role, h.f)
 	}
@@ -120,6 +139,7 @@ func NewMembers(cfg MembersConfig) (*Members, error) {
 func (m *Members) Resume() {
 	m.entering.Go(m.greet)
 	for _, p := range m.all() {
+		m.clearAhead(p)
 		m.startEnter(p)
 	}
 }
@@ -246,11 +266,16 @@ func hasBody(v register.Value) bool {
 	return false
 }
 
+// lamentEvery is how often the same partition's damage is logged: who asks for what is lost asks again and again.
+const lamentEvery = 10 * time.Second
+
 // damaged reports register state that the disk lost; nothing of it is served. The error then wraps past.ErrDamaged, which tells whoever asks
 // that nothing was done.
 func (m *Members) damaged(p *partition, group string, err error) error {
 	if errors.Is(err, blockstore.ErrCorrupt) {
-		m.log.Error("register state damaged", zap.Stringer("partition", p.id), zap.Int("groupBytes", len(group)), zap.Error(err))
+		if now, last := m.now().UnixNano(), p.lamented.Load(); now-last > int64(lamentEvery) && p.lamented.CompareAndSwap(last, now) {
+			m.log.Error("register state damaged", zap.Stringer("partition", p.id), zap.Int("groupBytes", len(group)), zap.Error(err))
+		}
 		m.damage(p.id)
 		err = fmt.Errorf("%w: %w", past.ErrDamaged, err)
 	}
@@ -368,6 +393,7 @@ func (m *Members) handleAccept(ctx context.Context, from overlaywire.Peer, req r
 		a.Accepted = done
 		var b blockstore.Batch
 		put(&b, p, q.Epoch, q.Group, &g, true)
+		defer p.note(q.Epoch, q.Group) // whether it failed or not
 		return m.store.Apply(context.WithoutCancel(ctx), &b, true)
 	})
 	a.standing = st
@@ -401,6 +427,7 @@ func (m *Members) markChosen(ctx context.Context, p *partition, epoch uint64, ma
 	}
 	var b blockstore.Batch
 	put(&b, p, epoch, mark.Group, &g, false)
+	defer p.note(epoch, mark.Group)
 	return m.store.Apply(ctx, &b, false)
 }
 

@@ -153,21 +153,40 @@ type fenceAnswer struct {
 type pullRequest struct {
 	scope
 	After string `cbor:"3,keyasint,omitempty"`
+	// Ahead asks for groups that are not frozen: a copy ahead of a change.
+	Ahead bool `cbor:"4,keyasint,omitempty"`
+	// Since asks for the groups that changed since the point alone.
+	Since *register.Point `cbor:"5,keyasint,omitempty"`
 }
 
 type pullAnswer struct {
 	standing
 	Head register.FrozenHead `cbor:"3,keyasint"`
 	Rows []pullRow           `cbor:"4,keyasint,omitempty"`
-	More bool                `cbor:"5,keyasint,omitempty"`
+	More bool                `cbor:"5,keyasint,omitempty"` // the rows end before the last group: at Last
 	// Boots comes with the first page: newcomers remember what those before them did.
 	Boots *register.Boots `cbor:"6,keyasint,omitempty"`
+	Last  string          `cbor:"7,keyasint,omitempty"`
+	// Begun comes with the first page of a copy ahead: the point before which everything is in this answer and the pages behind it.
+	Begun *register.Point `cbor:"8,keyasint,omitempty"`
+	// Stale: this member does not know what changed since the point. There are no rows.
+	Stale bool `cbor:"9,keyasint,omitempty"`
 }
 
 type pullRow struct {
 	_     struct{} `cbor:",toarray"`
 	Name  string
 	Group register.Group // bodies included
+}
+
+// aheadRequest asks a disk that may be a member of the epoch after the lineage's newest to copy its groups now.
+type aheadRequest struct {
+	Lineage register.Lineage `cbor:"1,keyasint"`
+}
+
+// aheadAnswer: Done says that the copy is made, or failed; it is asked again while it is under way.
+type aheadAnswer struct {
+	Done bool `cbor:"1,keyasint,omitempty"`
 }
 
 // forgetRequest says that every member of the lineage's newest epoch is active, so that older groups may go; Drop, that the

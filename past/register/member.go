@@ -154,20 +154,26 @@ func (e *Entrance) Pulled(from int, head FrozenHead) (enough bool) {
 }
 
 // Dropped notes that g was not kept.
-func (e *Entrance) Dropped(g *Group) {
-	if b := g.LastRemembered(); e.dropped.Less(b) {
-		e.dropped = b
+func (e *Entrance) Dropped(g *Group) { e.Dropping(g.LastRemembered()) }
+
+// Dropping is Dropped for groups whose highest LastRemembered is known.
+func (e *Entrance) Dropping(last past.Ballot) {
+	if e.dropped.Less(last) {
+		e.dropped = last
 	}
 }
 
-// Settle marks g as chosen if a majority of the epoch before accepted its value in that epoch, as far as was pulled, and reports
-// whether that is news.
-func (e *Entrance) Settle(g *Group) (news bool) {
-	if g.Chosen || g.Accepted.Epoch != e.before.Epoch || len(g.Log) == 0 {
+// Settle is Configuration.Settle for the epoch before.
+func (e *Entrance) Settle(g *Group) (news bool) { return e.before.Settle(g) }
+
+// Settle marks g as chosen if a majority of c's members accepted its value in c's epoch, as far as was pulled or copied, and reports
+// whether that is news. What was accepted stays so: it holds for copies that are not frozen too.
+func (c *Configuration) Settle(g *Group) (news bool) {
+	if g.Chosen || g.Accepted.Epoch != c.Epoch || len(g.Log) == 0 {
 		return false
 	}
 	newest := g.Log[len(g.Log)-1]
-	g.Chosen = newest.Ballot == g.Accepted && newest.Voters.Count() >= e.before.Quorum()
+	g.Chosen = newest.Ballot == g.Accepted && newest.Voters.Count() >= c.Quorum()
 	return g.Chosen
 }
 

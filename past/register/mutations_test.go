@@ -77,7 +77,7 @@ var mutations = []mutation{
 	{name: "merge_first", plan: "three epochs", edits: one("group.go", `case c < 0:`, `case c < 0 && g.Accepted.IsZero():`)},
 	{name: "merge_mark_spreads", test: "TestMergeKeepsTheMarkOfTheHighest", edits: one("group.go",
 		`= frozen.Accepted, frozen.Chosen, frozen.Value, frozen.Proof`, `= frozen.Accepted, frozen.Chosen || g.Chosen, frozen.Value, frozen.Proof`)},
-	{name: "settled_by_too_few", test: "TestUnchosenTombstoneIsKept", edits: one("member.go", `newest.Voters.Count() >= e.before.Quorum()`, `newest.Voters.Count()+1 >= e.before.Quorum()`)},
+	{name: "settled_by_too_few", test: "TestUnchosenTombstoneIsKept", edits: one("member.go", `newest.Voters.Count() >= c.Quorum()`, `newest.Voters.Count()+1 >= c.Quorum()`)},
 	{name: "one_snapshot_less", test: "TestInactiveMemberIsNotFrozen", plan: "three epochs", edits: one("member.go", `return len(e.heads) >= e.before.Quorum()`, `return len(e.heads)+1 >= e.before.Quorum()`)},
 	{name: "survivor_not_fenced", test: "TestSurvivorsGoAhead", edits: []edit{
 		{"member.go", ` || epoch < m.Lineage.Epoch():`, `:`},

@@ -53,6 +53,7 @@ const (
 	KindPull    Kind = 0x2b
 	KindForget  Kind = 0x2c
 	KindGreet   Kind = 0x2d
+	KindAhead   Kind = 0x2e
 	// past/node
 	KindInfo   Kind = 0x40
 	KindAround Kind = 0x42
