@@ -45,6 +45,7 @@ type node struct {
 	c         *cluster
 	id        pastry.NodeID
 	store     blockstore.Store
+	process   *process
 	self      Identity
 	peers     *rpc.Peers
 	members   *Members
@@ -55,6 +56,30 @@ type node struct {
 	stuck     atomic.Bool  // requests to it are neither answered nor refused
 	full      atomic.Bool  // it offers no storage any more
 	damaged   chan register.PartitionID
+}
+
+// process is a store as one process sees it: what it left running changes nothing after it was killed.
+type process struct {
+	blockstore.Store
+	mu   sync.RWMutex
+	dead bool
+}
+
+var errKilled = errors.New("killed")
+
+func (p *process) Apply(ctx context.Context, b *blockstore.Batch, sync bool) error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.dead {
+		return errKilled
+	}
+	return p.Store.Apply(ctx, b, sync)
+}
+
+func (p *process) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dead = true
 }
 
 type secrets struct{ system ed25519.PrivateKey }
@@ -88,7 +113,7 @@ func (c *cluster) add(i int) *node {
 func (c *cluster) start(i int, store blockstore.Store, incarnation uint64) *node {
 	c.t.Helper()
 	id := nodeID(i)
-	n := &node{c: c, id: id, store: store, damaged: make(chan register.PartitionID, 16)}
+	n := &node{c: c, id: id, store: store, process: &process{Store: store}, damaged: make(chan register.PartitionID, 16)}
 	key := c.keys[id]
 	n.self = Identity{
 		Member: register.MemberID{Node: id, Incarnation: incarnation, PublicKey: publicKey(key)},
@@ -107,7 +132,7 @@ func (c *cluster) start(i int, store blockstore.Store, incarnation uint64) *node
 	now := func() time.Time { return time.Now().Add(time.Duration(n.skew.Load())) }
 	var err error
 	n.members, err = NewMembers(MembersConfig{
-		Self: n.self, Peers: n.peers, Store: store, Log: zap.NewNop(), Now: now,
+		Self: n.self, Peers: n.peers, Store: n.process, Log: zap.NewNop(), Now: now,
 		Genesis: func(ctx context.Context, l *register.Lineage) (bool, error) { return n.registers.GenesisCheck(ctx, l) },
 		Damaged: func(id register.PartitionID) {
 			select {
@@ -156,6 +181,7 @@ func (n *node) kill() {
 		delete(n.c.nodes, n.id)
 	}
 	n.c.mu.Unlock()
+	n.process.kill()
 	n.stop()
 	n.members.Close()
 	n.ended.Wait()
