@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -32,6 +31,7 @@ type request struct {
 	signing []byte // the key of auth's scope
 	info    Bucket // of bucket, where the operation is on one that exists
 	body    *body
+	told    error         // was answered inside a 200, or nil
 	md5     *checksum.MD5 // of body, where there is a digest; closed when the request ends, however it ends
 }
 
@@ -60,17 +60,35 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	err := q.serve()
 	if err == nil {
 		code = "OK"
+		if q.told != nil {
+			code, cause = q.code(q.told), q.told
+		}
 		q.w.finish()
 		return
 	}
-	e := asError(err)
-	code, cause = e.Code, err
+	code, cause = q.code(err), err
+	if code == clientGone {
+		panic(http.ErrAbortHandler)
+	}
 	if q.w.status != 0 { // bytes of a 200 are on their way: only a cut connection can tell the client
 		g.metrics.aborted.Inc()
 		panic(http.ErrAbortHandler)
 	}
-	q.fail(e)
+	q.fail(asError(err))
 	q.w.finish()
+}
+
+// clientGone is what is logged and counted in place of an S3 code where the client closed the connection, or took nothing for
+// Config.IdleBody: nobody is told, and nothing of ours failed. The body of a request that ends early is IncompleteBody.
+const clientGone = "ClientGone"
+
+// code names err for the log and the counters.
+func (q *request) code(err error) string {
+	gone := q.r.Context().Err() != nil // net/http ends it when a read or write fails
+	if gone && (q.body == nil || q.body.err == nil) {
+		return clientGone
+	}
+	return asError(err).Code
 }
 
 // serve takes the request through the chain. An error returned has not been answered yet.
@@ -200,10 +218,13 @@ func (q *request) log(code string, cause error, start time.Time) {
 	fields := []zap.Field{zap.String("requestId", q.id), zap.String("operation", name), zap.String("code", code), zap.Int("status", q.w.status),
 		zap.String("bucket", q.bucket), zap.String("objectKey", q.key), zap.String("user", q.who.User), zap.String("remote", q.r.RemoteAddr),
 		zap.Int64("inBytes", in), zap.Int64("outBytes", q.w.bytes), zap.Duration("took", took)}
-	if code == "InternalError" && !errors.Is(cause, context.Canceled) {
+	switch {
+	case code == clientGone:
+		fields = append(fields, zap.NamedError("cause", cause))
+	case code == "InternalError":
 		log = q.g.log.Error
 		fields = append(fields, zap.Error(cause))
-	} else if code == "ServiceUnavailable" || code == "InsufficientStorage" || q.w.status == http.StatusOK && cause != nil {
+	case code == "ServiceUnavailable" || code == "InsufficientStorage" || q.w.status == http.StatusOK && cause != nil:
 		log = q.g.log.Warn
 		fields = append(fields, zap.Error(cause))
 	}

@@ -223,6 +223,7 @@ func (q *request) slowly(work func(context.Context) (any, error)) error {
 		case !begun:
 			return q.document(http.StatusOK, res.doc)
 		case res.err != nil:
+			q.told = res.err
 			res.doc = q.errorDocument(asError(res.err))
 		}
 		b, err := s3xml.Marshal(res.doc)

@@ -6,7 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics counts what the front does. Labels are operations and codes of the tables, so their number is bounded.
+// metrics counts what the front does. Labels are operations and codes of the tables, clientGone besides, so their number
+// is bounded.
 type metrics struct {
 	requests *prometheus.CounterVec   // by operation and code
 	bytes    *prometheus.CounterVec   // by direction
@@ -19,7 +20,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "larder_s3_requests_total", Help: "S3 requests by operation and by error code, OK if there was none."},
+			Name: "larder_s3_requests_total", Help: "S3 requests by operation and by error code, OK if there was none, ClientGone if the client did not wait for its answer."},
 			[]string{"operation", "code"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "larder_s3_body_bytes_total", Help: "Bytes of request bodies, decoded (in), and of answers (out)."},

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -160,14 +161,17 @@ func (b *slow) Bucket(ctx context.Context, name string) (gateway.Bucket, error) 
 	return b.Memory.Bucket(ctx, name)
 }
 
-// TestSlowComplete keeps a connection alive with blanks, in virtual time, and tells of an error inside the 200.
+// TestSlowComplete keeps a connection alive with blanks, in virtual time, and tells of an error inside the 200; the log and the counters
+// have that error, too.
 func TestSlowComplete(t *testing.T) {
 	for _, failure := range []error{nil, gateway.ErrUnavailable} {
 		for took, wantBlanks := range map[time.Duration]int{time.Second: 0, 17 * time.Second: 3} {
 			synctest.Test(t, func(t *testing.T) {
 				b := &slow{Memory: gatewaytest.NewMemory(), release: make(chan struct{}), err: failure}
 				b.CreateBucket(t.Context(), gateway.Bucket{Name: "bkt", Owner: "alice"})
-				g := gateway.New(gateway.Config{Backend: b, Keyring: testKeys, Log: zap.NewNop()})
+				core, logs := observer.New(zap.InfoLevel)
+				f := &front{metrics: prometheus.NewRegistry()}
+				g := gateway.New(gateway.Config{Backend: b, Keyring: testKeys, Log: zap.New(core), Metrics: f.metrics})
 				r := signedAs(t, aliceKey, aliceSecret, time.Now(), "POST", "http://h/bkt/k?uploadId=u", []byte("<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>"), nil)
 				r.Header.Set("Content-Length", fmt.Sprint(r.ContentLength))
 				w := httptest.NewRecorder()
@@ -182,15 +186,21 @@ func TestSlowComplete(t *testing.T) {
 				body := w.Body.String()
 				head, rest, _ := strings.Cut(body, "\n")
 				blanks := len(rest) - len(strings.TrimLeft(rest, " "))
-				wantStatus, want := 200, "<CompleteMultipartUploadResult"
+				wantStatus, want, code := 200, "<CompleteMultipartUploadResult", "OK"
 				if failure != nil {
-					want = "<Error><Code>ServiceUnavailable</Code>"
+					want, code = "<Error><Code>ServiceUnavailable</Code>", "ServiceUnavailable"
 					if wantBlanks == 0 {
 						wantStatus = 503
 					}
 				}
 				if blanks != wantBlanks || w.Code != wantStatus || !strings.HasPrefix(head, "<?xml") || !strings.HasPrefix(strings.TrimLeft(rest, " "), want) {
 					t.Errorf("after %v, %v: %d with %d blanks: %s", took, failure, w.Code, blanks, body)
+				}
+				if m := logs.All()[0].ContextMap(); m["code"] != code || (m["error"] == nil) != (failure == nil) {
+					t.Errorf("after %v, %v: access log %v", took, failure, m)
+				}
+				if got := f.counters(t, "larder_s3_requests_total"); got != "["+code+"/CompleteMultipartUpload/ 1]" {
+					t.Errorf("after %v, %v: requests %s", took, failure, got)
 				}
 			})
 		}
