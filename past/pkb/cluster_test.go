@@ -125,9 +125,11 @@ func (c *cluster) start(i int, store blockstore.Store, incarnation uint64) *node
 			return nil
 		},
 	}
+	c.mu.Lock()
 	if len(c.system.Genesis.Members) == 0 {
 		c.system.Genesis = register.Configuration{Partition: register.System, Members: []register.MemberID{n.self.Member}, RecordKey: publicKey(c.secret.system)}
 	}
+	c.mu.Unlock()
 	n.peers = rpc.NewPeers(&ring{n}, wire.Peer{Handle: pastry.NodeHandle{ID: id}, Roles: wire.RoleGateway | wire.RoleStorage})
 	now := func() time.Time { return time.Now().Add(time.Duration(n.skew.Load())) }
 	var err error
