@@ -35,7 +35,9 @@ var Loads = []Load{
 	{"get64m", Get, 64 << 20, 2},
 	{"list", List, 4 << 10, 4},
 	{"delete", Delete, 4 << 10, 16},
-	// For memory: what a server holds must not depend on how long objects are.
+	// For memory: what a server holds must not depend on how many objects there are (put4k lies in records, put32k beside them) ...
+	{"put32k", Put, 32 << 10, 16},
+	// ... nor on how long they are.
 	{"put1g", Put, 1 << 30, 4},
 	{"get1g", Get, 1 << 30, 4},
 }
