@@ -62,7 +62,7 @@ const (
 // New returns the handler.
 func New(cfg Config) http.Handler {
 	s := &server{Config: cfg, log: cfg.Log.Named("admin"), mux: http.NewServeMux()}
-	cfg.Registry.MustRegister(&collector{node: cfg.Node, transport: cfg.Transport})
+	cfg.Registry.MustRegister(&collector{node: cfg.Node, objects: cfg.Objects, transport: cfg.Transport})
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	s.mux.HandleFunc("GET /readyz", s.ready)
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{}))

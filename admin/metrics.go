@@ -3,6 +3,7 @@ package admin
 import (
 	"strconv"
 
+	"larder/gateway/objects"
 	"larder/past/chb"
 	"larder/past/node"
 	"larder/past/register"
@@ -16,7 +17,8 @@ import (
 // collector reads the node's figures when it is scraped. It costs one question to the overlay and no disk access.
 type collector struct {
 	node      *node.Node
-	transport func() quicnet.Stats // may be nil
+	objects   func() *objects.Store // may give nil
+	transport func() quicnet.Stats  // may be nil
 }
 
 // metric describes one metric and the labels that it has, if any.
@@ -128,6 +130,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	collectRepair(out, &blocks)
 	c.collectRegisters(out)
 	c.collectRPC(out)
+	c.collectAudit(out)
 	collectRing(out, &ring)
 	if c.transport != nil {
 		collectTransport(out, c.transport())

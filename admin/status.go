@@ -45,6 +45,7 @@ type Status struct {
 	Fragments  FragmentCounts  `json:"fragments"`
 	Progress   Progress        `json:"progress"`
 	Lookups    LookupCounts    `json:"lookups"`
+	Audit      *Audit          `json:"audit,omitempty"` // by this node's gateway, if it has one
 }
 
 // LookupCounts are the lookups of the nodes that answered, since their starts: by hops (the last are those of as many or more), and those
@@ -120,7 +121,9 @@ func (s *server) status(r *http.Request) (any, error) {
 			v.partitions, v.surveyErr = nil, cmp.Or(v.surveyErr, err)
 		}
 	}
-	return v.judge(), nil
+	st := v.judge()
+	st.Audit = s.audit()
+	return st, nil
 }
 
 // look asks the nodes.

@@ -97,6 +97,9 @@ func printStatus(w io.Writer, s admin.Status) {
 	f := s.Fragments
 	fmt.Fprintf(w, "fragments   %d, %d missing, %d debts, %d corrupt; %d of %d checked\n", f.Total, f.Missing, f.Debts, f.Corrupt, f.Checked, f.ToCheck)
 	fmt.Fprintf(w, "routes      %d, %d of two hops or more\n", s.Lookups.Total, s.Lookups.Far)
+	if a := s.Audit; a != nil && a.Passes > 0 {
+		fmt.Fprintf(w, "audit       %d stripes that nothing referred to given back, %d undecided; last pass ended %s\n", a.ReclaimedStripes, a.Undecided, a.PassEnded.UTC().Format(time.RFC3339))
+	}
 }
 
 func printNodes(w io.Writer, nodes []admin.Node) {

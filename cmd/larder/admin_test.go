@@ -32,6 +32,7 @@ var canned = map[string]any{
 		CapacityBytes: 4 << 40, UsedBytes: 3 << 30, FreeBytes: 1 << 40, Partitions: admin.PartitionCounts{Total: 7, Degraded: 1},
 		Fragments: admin.FragmentCounts{Total: 120, Missing: 3, Debts: 1, Corrupt: 2, Checked: 60, ToCheck: 120}, Progress: admin.Progress{Done: 60, Total: 120, Percent: 50},
 		Lookups: admin.LookupCounts{ByHops: []uint64{4, 7, 2}, Total: 13, Far: 2},
+		Audit:   &admin.Audit{Passes: 2, PassEnded: day, Fragments: 90, Undecided: 1, ReclaimedStripes: 6},
 	},
 	"GET /v1/nodes": []admin.Node{
 		{Node: nodeA, Self: true, Live: true, Roles: []string{"storage", "gateway"}, Zone: "north", Host: "h1", Address: "10.0.0.1:7000", S3: "http://10.0.0.1:9000", CapacityBytes: 1 << 40, UsedBytes: 1536, Version: "1.0", Boot: 3, Blocks: admin.NodeBlocks{Whole: true, Fragments: 12}},

@@ -316,7 +316,7 @@ func (p *process) serveS3(ctx context.Context, l net.Listener, registry *prometh
 		p.sayReady()
 		return func() {}, nil
 	}
-	store := objects.New(objects.Config{Past: p.node.Past(), Sealer: node.Sealer{Secrets: id.Secrets}, Log: p.log})
+	store := objects.New(objects.Config{Past: p.node.Past(), Sealer: node.Sealer{Secrets: id.Secrets}, AuditAfter: p.s.auditAfter, Now: p.now, Log: p.log})
 	p.objects.Store(store)
 	if err := p.bootstrap(ctx, id); err != nil {
 		return nil, err
@@ -335,8 +335,13 @@ func (p *process) serveS3(ctx context.Context, l net.Listener, registry *prometh
 			cancel(fmt.Errorf("s3: %w", err))
 		}
 	}()
+	ctx, stopAudit := context.WithCancel(ctx)
+	var audit sync.WaitGroup // awaited by stop
+	audit.Go(func() { store.Audit(ctx, p.node.Shelves()) })
 	p.sayReady()
 	return func() {
+		stopAudit()
+		audit.Wait()
 		drain, cancel := context.WithTimeout(context.Background(), drainMax)
 		defer cancel()
 		if err := server.Shutdown(drain); err != nil {

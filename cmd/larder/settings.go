@@ -23,7 +23,7 @@ type settings struct {
 	leafSetSize                                 int
 	logLevel                                    string
 	replaceAfter, repairAfter                   time.Duration
-	clockOffset                                 time.Duration
+	clockOffset, auditAfter                     time.Duration
 }
 
 // bind declares the flags.
@@ -48,6 +48,8 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	f.DurationVar(&s.repairAfter, "repair-after", time.Minute, "how long a node is missed before its fragments are made again")
 	f.DurationVar(&s.clockOffset, "clock-offset", 0, "shift this process's clock, for tests of skewed clocks")
 	_ = f.MarkHidden("clock-offset")
+	f.DurationVar(&s.auditAfter, "audit-after", 48*time.Hour, "how old bytes must be before they may be taken for garbage, the same at all gateways; a body has half of it to be stored; for tests")
+	_ = f.MarkHidden("audit-after")
 	f.String("config", "", "YAML file with these settings")
 }
 
