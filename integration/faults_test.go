@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
@@ -327,35 +326,6 @@ func TestPaused(t *testing.T) {
 	must(t, r.Nodes[3].Continue())
 	cluster.WaitWhole(t, wholeMax, r.Nodes...)
 	l.check(t, bucket, r.Nodes...)
-}
-
-// TestSlowReader reads a large object slowly while its key is overwritten again and again: the reader gets the whole of what it began.
-func TestSlowReader(t *testing.T) {
-	long(t)
-	r := five(t)
-	bucket, key := "slow-reader", "large"
-	makeBucket(t, r.Nodes[0].S3Client(), bucket)
-	body := random(48 << 20)
-	if _, err := put(t.Context(), r.Nodes[0].S3Client(), bucket, key, body); err != nil {
-		t.Fatal(err)
-	}
-	out, err := r.Nodes[1].S3Client().GetObject(t.Context(), &s3.GetObjectInput{Bucket: &bucket, Key: &key})
-	must(t, err)
-	defer out.Body.Close()
-	var got bytes.Buffer
-	for i := 0; ; i++ { // an overwrite between each two MiB read
-		_, err := io.CopyN(&got, out.Body, 2<<20)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		must(t, err)
-		if _, err := put(t.Context(), r.Nodes[i%5].S3Client(), bucket, key, random(3<<20)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !bytes.Equal(got.Bytes(), body) {
-		t.Errorf("%d bytes of %d, or others", got.Len(), len(body))
-	}
 }
 
 // TestManyNodes runs a ring of more nodes than a leaf set holds, so that lookups go through others.

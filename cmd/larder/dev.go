@@ -55,7 +55,7 @@ func devCommand() *cobra.Command {
 
 // passOn returns the flags of serve that were given, for the children.
 func passOn(cmd *cobra.Command) (args []string) {
-	for _, name := range []string{"capacity", "zone", "host", "leaf-set-size", "region", "domain", "tls-cert", "tls-key", "log-level", "replace-after", "repair-after", "audit-after"} {
+	for _, name := range []string{"capacity", "zone", "host", "leaf-set-size", "region", "domain", "tls-cert", "tls-key", "log-level", "replace-after", "repair-after", "audit-after", "trash-after"} {
 		if f := cmd.Flags().Lookup(name); f.Value.String() != f.DefValue {
 			args = append(args, "--"+name+"="+f.Value.String())
 		}

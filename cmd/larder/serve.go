@@ -265,7 +265,7 @@ func (p *process) wire(ctx context.Context, id *realm.Identity) error {
 	member := overlay.New(overlay.Config{Node: core, Seeds: p.seeds()}, p.transport, p.log)
 	cfg := node.Config{
 		Identity: id, Overlay: member, LeafSetSize: core.LeafSetSize, Store: p.store, CapacityBytes: p.capacity, Zone: p.s.zone, Host: p.s.host, S3: p.s3URL, Admin: p.adminURL,
-		Version: version, ReplaceAfter: p.s.replaceAfter, RepairAfter: p.s.repairAfter, Remember: p.remember, Log: p.log, Now: p.now,
+		Version: version, ReplaceAfter: p.s.replaceAfter, RepairAfter: p.s.repairAfter, TrashAfter: p.s.trashAfter, Remember: p.remember, Log: p.log, Now: p.now,
 	}
 	var err error
 	if p.node, err = node.New(ctx, cfg); err != nil {

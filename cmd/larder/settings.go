@@ -23,7 +23,7 @@ type settings struct {
 	leafSetSize                                 int
 	logLevel                                    string
 	replaceAfter, repairAfter                   time.Duration
-	clockOffset, auditAfter                     time.Duration
+	clockOffset, auditAfter, trashAfter         time.Duration
 }
 
 // bind declares the flags.
@@ -50,6 +50,8 @@ func (s *settings) bind(f *pflag.FlagSet) {
 	_ = f.MarkHidden("clock-offset")
 	f.DurationVar(&s.auditAfter, "audit-after", 48*time.Hour, "how old bytes must be before they may be taken for garbage, the same at all gateways; a body has half of it to be stored; for tests")
 	_ = f.MarkHidden("audit-after")
+	f.DurationVar(&s.trashAfter, "trash-after", 24*time.Hour, "how long what was overwritten or deleted stays readable for those who began to read it; for tests")
+	_ = f.MarkHidden("trash-after")
 	f.String("config", "", "YAML file with these settings")
 }
 

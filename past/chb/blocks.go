@@ -40,6 +40,9 @@ type Config struct {
 	// begins; default 24 h.
 	ScrubBytesPerSecond int64
 	ScrubEvery          time.Duration
+	// TrashAge is how long fragments that are not wanted any more stay readable, for readers that began before; default 24 h. On a disk
+	// that is nearly full it is 1 h at most.
+	TrashAge time.Duration
 	// InsertBytes bounds the memory of all inserts, those in the background included; default 48 MiB. At least 8 MiB.
 	InsertBytes int64
 }
@@ -79,6 +82,7 @@ func New(cfg Config) *Blocks {
 	cfg.RepairWorkers = cmp.Or(cfg.RepairWorkers, 4)
 	cfg.ScrubBytesPerSecond = cmp.Or(cfg.ScrubBytesPerSecond, 16<<20)
 	cfg.ScrubEvery = cmp.Or(cfg.ScrubEvery, 24*time.Hour)
+	cfg.TrashAge = cmp.Or(cfg.TrashAge, trashAge)
 	b := &Blocks{
 		cfg: cfg, log: cfg.Log.Named("chb"), peers: cfg.Peers, ring: cfg.Peers.Ring(),
 		inserts: budget{free: max(cmp.Or(cfg.InsertBytes, 48<<20), 8<<20)},

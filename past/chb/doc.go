@@ -19,7 +19,7 @@ var errReclaimed = errors.New("block is reclaimed")
 
 // Times of design.md §4 and of docs/notes/chb.md.
 const (
-	trashAge         = 24 * time.Hour     // how long trash stays readable
+	trashAge         = 24 * time.Hour     // how long trash stays readable (Config.TrashAge)
 	trashAgePressed  = time.Hour          // the same on a disk that is nearly full
 	tombstoneAge     = 7 * 24 * time.Hour // how long a reclaim is remembered
 	pinAge           = time.Minute        // how long a pinned fragment is not trashed as surplus

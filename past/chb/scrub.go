@@ -109,8 +109,9 @@ func (b *Blocks) runScrub(ctx context.Context) {
 
 // runTrash empties the trash of what is old enough, and forgets old tombstones and pins.
 func (b *Blocks) runTrash(ctx context.Context) {
-	timer := time.NewTicker(time.Minute)
+	timer := time.NewTicker(min(time.Minute, b.cfg.TrashAge))
 	defer timer.Stop()
+	var freed int64 // by the last round: there may be more, since each does a bounded piece of work
 	for {
 		select {
 		case <-ctx.Done():
@@ -123,14 +124,15 @@ func (b *Blocks) runTrash(ctx context.Context) {
 			b.log.Warn("tombstones not dropped", zap.Error(err))
 		}
 		usage := b.shelf.store.Usage()
-		if usage.TrashBytes == 0 {
+		if usage.TrashBytes == 0 && freed == 0 {
 			continue
 		}
-		age := trashAge
+		age := b.cfg.TrashAge
 		if usage.CapacityBytes > 0 && usage.FreeBytes < usage.CapacityBytes/pressure {
-			age = trashAgePressed
+			age = min(age, trashAgePressed)
 		}
-		freed, err := b.shelf.store.Empty(ctx, now.Add(-age))
+		var err error
+		freed, err = b.shelf.store.Empty(ctx, now.Add(-age))
 		if err != nil && ctx.Err() == nil {
 			b.log.Warn("trash not emptied", zap.Error(err))
 		} else if freed > 0 {

@@ -39,6 +39,8 @@ type Config struct {
 	Version   string
 	// ReplaceAfter is how long a member of a partition is missed before another takes its place; RepairAfter the same for fragments.
 	ReplaceAfter, RepairAfter time.Duration
+	// TrashAfter is how long what was overwritten or deleted stays readable for those who began to read it; 0: a day.
+	TrashAfter time.Duration
 	// Remember is told which nodes are known, so that the next start finds them. It may be nil.
 	Remember func([]pastry.NodeHandle)
 	Log      *zap.Logger
@@ -86,7 +88,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node: %w", err)
 	}
-	blocks := chb.Config{Peers: n.peers, Log: cfg.Log, Now: cfg.Now, RepairDelay: cfg.RepairAfter}
+	blocks := chb.Config{Peers: n.peers, Log: cfg.Log, Now: cfg.Now, RepairDelay: cfg.RepairAfter, TrashAge: cfg.TrashAfter}
 	if cfg.CapacityBytes > 0 {
 		blocks.Store = cfg.Store
 	}
