@@ -63,10 +63,13 @@ type auditCounts struct {
 	AuditStatus
 }
 
+// walkEvery is how many sweeps there are to a walk: with the grace of 48 h, one an hour, and a walk every six.
+const walkEvery = 6
+
 // Audit sweeps and audits until ctx ends. It is called once.
 func (s *Store) Audit(ctx context.Context, shelves Shelves) {
-	every := min(max(s.auditAfter/48, time.Second), time.Hour)
-	for {
+	every := min(max(s.auditAfter/48, 100*time.Millisecond), time.Hour)
+	for round := 0; ; round++ {
 		timer := time.NewTimer(every/2 + mathrand.N(every))
 		select {
 		case <-timer.C:
@@ -74,13 +77,21 @@ func (s *Store) Audit(ctx context.Context, shelves Shelves) {
 			timer.Stop()
 			return
 		}
-		s.auditPass(ctx, shelves)
+		if round%walkEvery == 0 {
+			s.auditPass(ctx, shelves)
+		} else {
+			s.newAudit(shelves).sweep(ctx)
+		}
 	}
 }
 
-// auditPass looks through this gateway's share once.
+func (s *Store) newAudit(shelves Shelves) *audit {
+	return &audit{s: s, shelves: shelves, known: map[past.DataID]known{}, gone: map[past.BucketID]bool{}}
+}
+
+// auditPass sweeps this gateway's share and looks through it once.
 func (s *Store) auditPass(ctx context.Context, shelves Shelves) {
-	a := &audit{s: s, shelves: shelves, known: map[past.DataID]known{}, gone: map[past.BucketID]bool{}}
+	a := s.newAudit(shelves)
 	a.count(func(st *AuditStatus) { st.PassBegan = s.now() })
 	before := s.AuditStatus()
 	a.sweep(ctx)
@@ -197,8 +208,7 @@ func (a *audit) look(ctx context.Context, k past.Kept) error {
 		return ctx.Err()
 	}
 	if v == orphan {
-		a.s.log.Info("audit: stripe that nothing refers to reclaimed", zap.Stringer("block", k.ID), zap.Stringer("bucket", k.Claim.Bucket),
-			zap.Binary("data", k.Claim.Data[:]), zap.Time("stored", k.Stored))
+		a.s.log.Debug("audit: stripe reclaimed", zap.Stringer("block", k.ID), zap.Stringer("bucket", k.Claim.Bucket), zap.Time("stored", k.Stored))
 		a.s.past.Reclaim(past.StripeRef{ID: k.ID})
 	}
 	a.count(func(st *AuditStatus) {

@@ -3,6 +3,7 @@ package objects
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -86,6 +87,7 @@ func (a *audit) askBucket(ctx context.Context, x *suspect) (fact, error) {
 			return unknown, err
 		}
 		a.gone[id] = true
+		a.s.log.Info("audit: stripes of a bucket that is gone are reclaimed", zap.Stringer("bucket", id))
 		return no, nil
 	}
 	b, err := a.s.bucket(ctx, name)
@@ -208,5 +210,7 @@ func (a *audit) askFence(ctx context.Context, x *suspect) (fact, error) {
 		return unknown, err
 	}
 	a.remember(x.kept.Claim.Data, known{fenced: at})
+	a.s.log.Info("audit: nothing refers to a body; its stripes are reclaimed", zap.Stringer("bucket", x.bucket.id),
+		zap.String("data", hex.EncodeToString(x.kept.Claim.Data[:])), zap.Time("stored", x.kept.Stored))
 	return yes, nil
 }

@@ -96,7 +96,7 @@ func New(c Config) *Store {
 	if c.CacheFor == 0 {
 		c.CacheFor = cacheFor
 	}
-	if c.AuditAfter == 0 {
+	if c.AuditAfter <= 0 {
 		c.AuditAfter = auditAfter
 	}
 	if c.Now == nil {

@@ -2,6 +2,7 @@ package pkb
 
 import (
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -77,6 +78,29 @@ func TestStandstill(t *testing.T) {
 		if rewritten && (err == nil || got.Exists()) || !rewritten && (err != nil || !got.Exists()) {
 			t.Errorf("rewritten %v: %v, then %+v", rewritten, err, got)
 		}
+	}
+}
+
+// TestRewrite: what an audit writes again as it is stays as it is, body and all.
+func TestRewrite(t *testing.T) {
+	c := newCluster(t, 3)
+	c.whole(3)
+	c.bucket(testBucket)
+	if _, err := c.node(1).registers.Write(t.Context(), reg(testBucket, "a"), rec("1")); err != nil {
+		t.Fatal(err)
+	}
+	before, err := c.node(2).registers.Read(t.Context(), reg(testBucket, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 { // more often than operation ids are remembered
+		if _, err := c.node(2).registers.Update(t.Context(), reg(testBucket, "a"), func(cur past.Record) (past.Record, error) { return cur, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	after, err := c.node(3).registers.Read(t.Context(), reg(testBucket, "a"))
+	if err != nil || !reflect.DeepEqual(before, after) {
+		t.Errorf("%+v, %v, was %+v", after, err, before)
 	}
 }
 
