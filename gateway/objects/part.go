@@ -69,7 +69,7 @@ func (s *Store) settlePart(ctx context.Context, u upload, p part, before past.Re
 		s.reclaimParts(ctx, r, replaced, map[past.DataID]bool{p.Body.Data: true})
 		return p.out(), nil
 	}
-	used, err := s.usedBy(ctx, v)
+	used, err := s.wantedBy(ctx, u, v)
 	if err != nil {
 		return gateway.Part{}, err
 	}
@@ -103,6 +103,28 @@ func (s *Store) thaw(ctx context.Context, u upload) (*uploadValue, error) {
 		return nil
 	})
 	return v, s.closedOr("thaw upload", false, err)
+}
+
+// wantedBy are the bodies that an upload, which v shows as neither active nor frozen, has become or may yet become. A register that is
+// gone, or says no longer where the bytes are, does not tell: the object may have been made of them, and then its head does.
+func (s *Store) wantedBy(ctx context.Context, u upload, v *uploadValue) (map[past.DataID]bool, error) {
+	if v.State != stateGone && !v.Clean {
+		return s.usedBy(ctx, v)
+	}
+	r := u.bucket.register(past.SpaceHead, u.key, "")
+	rec, err := s.past.Read(ctx, r)
+	if err != nil {
+		return nil, s.closedOr("read head", false, err)
+	}
+	head, _, err := s.head(r, &rec)
+	if err != nil || head == nil {
+		return nil, err
+	}
+	parts, err := s.parts(ctx, head)
+	if err != nil {
+		return nil, err
+	}
+	return head.dataIDs(parts), nil
 }
 
 // usedBy are the bodies that an upload's object has; empty unless it is decided, or if it was all cleaned up.
@@ -143,7 +165,7 @@ func (s *Store) withdrawPart(ctx context.Context, u upload, p part, before past.
 	if err != nil {
 		return err
 	}
-	used, err := s.usedBy(ctx, v)
+	used, err := s.wantedBy(ctx, u, v)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -314,6 +315,33 @@ func TestPartsThatCrossAComplete(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAPartThatMeetsTheCleaning writes a part over one that an object was just made of, and has the upload cleaned up, so that it forgets
+// what the object is made of, before the part finds out that it comes too late. The object keeps its bytes.
+func TestAPartThatMeetsTheCleaning(t *testing.T) {
+	b, s := one(t, pasttest.Options{})
+	other, body := b.store(), data(1, 20_000)
+	id := uploaded(t, s, "key", body)
+	var begun, ended sync.Once
+	written := make(chan struct{})
+	b.past.SetHook(func(_ context.Context, c pasttest.Call) error {
+		switch part := strings.HasPrefix(c.Register.Sub, partSub); {
+		case part && c.Op == pasttest.OpUpdate && !c.Done:
+			begun.Do(func() { b.must(other.Complete(ctx, "bucket", "key", id, named(body))) })
+		case part && c.Op == pasttest.OpWrite && !c.Done: // the cleaning
+			<-written
+		case part && c.Op == pasttest.OpUpdate:
+			ended.Do(func() { close(written); quiet(other) })
+		}
+		return nil
+	})
+	if _, err := s.PutPart(ctx, "bucket", "key", id, 1, input(data(2, 30_000))); !errors.Is(err, gateway.ErrNoSuchUpload) {
+		t.Errorf("a part that came too late: %v", err)
+	}
+	b.past.SetHook(nil)
+	wantObject(t, s, "key", body)
+	b.wantNoWaste(s, other)
 }
 
 // at runs f once, at the n-th step of the calls made from now on.
