@@ -31,6 +31,7 @@ func (m *Members) learn(ctx context.Context, p *partition, l *register.Lineage) 
 		return err
 	}
 	p.m.Learn(*l)
+	m.greetNow() // it may have new fellows
 	return m.save(ctx, p)
 }
 
@@ -41,14 +42,37 @@ func (m *Members) adopt(ctx context.Context, l *register.Lineage) (*partition, e
 	p.mu.RLock()
 	known := len(p.m.Lineage.Genesis.Members) > 0
 	p.mu.RUnlock()
+	current := false
 	if !known {
-		if _, err := m.genesis(ctx, l); err != nil {
+		var err error
+		if current, err = m.genesis(ctx, l); err != nil {
 			return nil, fmt.Errorf("past/pkb: genesis of %v: %w", p.id, err)
 		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if current && len(l.Certificates) == 0 { // a message of the first configuration may come before handleGenesis was called
+		if err := m.begin(ctx, p, l); err != nil {
+			return nil, err
+		}
+	}
 	return p, m.learn(ctx, p, l)
+}
+
+// begin makes this disk an active member of the partition's first configuration, if it is one of its members and has neither begun nor
+// heard of a later one. A linearizable read has shown that there is none. p.mu is held for writing.
+func (m *Members) begin(ctx context.Context, p *partition, l *register.Lineage) error {
+	known := len(p.m.Lineage.Genesis.Members) > 0
+	if l.Genesis.Index(m.self.Member) < 0 || known && (p.m.Active || p.m.Lineage.Epoch() > l.Genesis.Epoch) {
+		return nil
+	}
+	p.m.Genesis(*l)
+	p.greeting = m.newGreeting(&l.Genesis)
+	if err := m.save(ctx, p); err != nil {
+		return err
+	}
+	m.log.Info("partition begun", zap.Stringer("partition", p.id))
+	return nil
 }
 
 // handleLineage tells what this disk knows of a partition, and learns what the asker knows more.
@@ -98,15 +122,13 @@ func (m *Members) handleGenesis(ctx context.Context, _ overlaywire.Peer, req rpc
 	p := m.partition(l.Genesis.Partition)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.m.Lineage.Genesis.Members) == 0 {
-		if !current {
-			return nil, nil, fmt.Errorf("past/pkb: partition %v has left its genesis: %w", p.id, past.ErrUnavailable)
-		}
-		p.m.Genesis(*l)
-		if err := m.save(ctx, p); err != nil {
-			return nil, nil, err
-		}
-		m.log.Info("partition begun", zap.Stringer("partition", p.id))
+	if current {
+		err = m.begin(ctx, p, l)
+	} else if len(p.m.Lineage.Genesis.Members) == 0 {
+		err = fmt.Errorf("past/pkb: partition %v has left its genesis: %w", p.id, past.ErrUnavailable)
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	return &fenceAnswer{Done: p.m.Active}, nil, nil
 }

@@ -93,7 +93,7 @@ func (s *churned) write(ctx context.Context, t *testing.T, w int, rnd *rand.Rand
 			time.Sleep(time.Millisecond)
 			continue
 		}
-		key := fmt.Sprintf("%d/%04d", w, rnd.Intn(1+i/2))
+		key := fmt.Sprintf("%d/%04d", w, rnd.Intn(1+min(i/2, 50)))
 		record := rec(fmt.Sprint(i))
 		if rnd.Intn(4) == 0 {
 			record = past.Record{Kind: past.Tombstone}

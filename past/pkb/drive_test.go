@@ -57,6 +57,14 @@ func (s *rotten) Get(ctx context.Context, key []byte) ([]byte, error) {
 	return s.Store.Get(ctx, key)
 }
 
+// Iterate fails for everything: a walk that ends in damage is worth nothing.
+func (s *rotten) Iterate(ctx context.Context, lower, upper []byte) (blockstore.Cursor, error) {
+	if s.lost.Load() != nil {
+		return nil, fmt.Errorf("rows: %w", blockstore.ErrCorrupt)
+	}
+	return s.Store.Iterate(ctx, lower, upper)
+}
+
 // rot makes a node's disk lose the rows of a key of the test bucket.
 func (n *node) rot(key string) {
 	name := groupName(past.SpaceHead, key, "")
@@ -78,6 +86,11 @@ func operations(ctx context.Context, r *Registers, key string) map[string]error 
 	return map[string]error{"read": read, "update": update, "write": write}
 }
 
+func scanAll(ctx context.Context, r *Registers) error {
+	_, err := r.Scan(ctx, past.ScanQuery{Bucket: testBucket, Space: past.SpaceHead, Max: 10})
+	return err
+}
+
 // TestDamagedAlone: what the only member lost is told at once, as damage and not as something that trying again could mend; and the rest
 // is served.
 func TestDamagedAlone(t *testing.T) {
@@ -95,6 +108,9 @@ func TestDamagedAlone(t *testing.T) {
 		if !errors.Is(err, past.ErrDamaged) || errors.Is(err, past.ErrUnavailable) || errors.Is(err, past.ErrUnknown) {
 			t.Errorf("%s: %v", op, err)
 		}
+	}
+	if err := scanAll(t.Context(), r); !errors.Is(err, past.ErrDamaged) || errors.Is(err, past.ErrUnavailable) {
+		t.Errorf("scan: %v", err)
 	}
 	if took := time.Since(begin); took > operationMax/4 {
 		t.Errorf("took %v", took)
@@ -133,6 +149,9 @@ func TestDamagedOfThree(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s with one of three damaged: %v", op, err)
 		}
+	}
+	if err := scanAll(t.Context(), r); err != nil {
+		t.Errorf("scan with one of three damaged: %v", err)
 	}
 	c.node(2).rot("a")
 	begin := time.Now()

@@ -28,6 +28,9 @@ type greeter struct {
 	mu    sync.Mutex // guards the fields below; taken after a partition's lock
 	boots register.Boots
 	met   map[register.MemberID]bool // fellows that confirmed this start
+	later *register.Boot             // a later start of this disk, of which a fellow showed proof
+
+	wake chan struct{} // a token is in it when there may be new fellows
 }
 
 var (
@@ -40,7 +43,7 @@ const greetEvery = 500 * time.Millisecond
 
 // newGreeter counts this start, durably.
 func newGreeter(ctx context.Context, store blockstore.Entries, self Identity) (*greeter, error) {
-	g := &greeter{store: store, met: map[register.MemberID]bool{}}
+	g := &greeter{store: store, met: map[register.MemberID]bool{}, wake: make(chan struct{}, 1)}
 	var last register.Boot
 	for _, row := range []struct {
 		key []byte
@@ -125,8 +128,34 @@ func (m *Members) handleGreet(ctx context.Context, from overlaywire.Peer, req rp
 	return &greetAnswer{Confirmed: true}, nil, nil
 }
 
-// confirmed reports whether the member may act. p.mu is held. What was begun or entered in this run needs no confirmation: no
-// older state of it was there to roll back to.
+// newGreeting is the greeting of an active member of c. It begins with what fellows have said already, in this partition or in others.
+// What was begun or entered in this run has to be confirmed too: the disk may have been rolled back to before it began it, or
+// entered it, for the first time.
+func (m *Members) newGreeting(c *register.Configuration) *register.Greeting {
+	out := register.NewGreeting(c, m.self.Member, m.greeter.boot)
+	m.greeter.mu.Lock()
+	defer m.greeter.mu.Unlock()
+	for _, fellow := range out.Missing() {
+		if m.greeter.met[fellow] {
+			out.Confirm(fellow)
+		}
+	}
+	if m.greeter.later != nil {
+		out.Refuse(*m.greeter.later)
+	}
+	m.greetNow()
+	return out
+}
+
+// greetNow has new fellows greeted without delay.
+func (m *Members) greetNow() {
+	select {
+	case m.greeter.wake <- struct{}{}:
+	default:
+	}
+}
+
+// confirmed reports whether the member may act. p.mu is held.
 func (p *partition) confirmed() bool { return p.greeting == nil || p.greeting.Confirmed() }
 
 // greet tells every fellow of this start until all have confirmed it, and goes on as partitions change, until Close.
@@ -142,6 +171,7 @@ func (m *Members) greet() {
 		m.dropCopies()
 		select {
 		case <-time.After(greetEvery):
+		case <-m.greeter.wake:
 		case <-m.ctx.Done():
 			return
 		}
@@ -196,6 +226,9 @@ func (m *Members) greetOne(fellow register.MemberID) {
 
 // refusedBy handles a fellow's proof of a later start of this disk.
 func (m *Members) refusedBy(fellow register.MemberID, last register.Boot) {
+	m.greeter.mu.Lock()
+	m.greeter.later = &last
+	m.greeter.mu.Unlock()
 	for _, p := range m.all() {
 		p.mu.Lock()
 		known := p.greeting != nil && p.greeting.RolledBack()

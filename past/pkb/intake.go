@@ -277,7 +277,7 @@ func (m *Members) enterOnce(p *partition) (done bool, rows int, err error) {
 			return false, 0, errors.New("past/pkb: the partition moved on meanwhile")
 		}
 		p.m.Enter(e)
-		p.greeting = nil
+		p.greeting = m.newGreeting(p.m.Configuration())
 		return true, rows, m.save(m.ctx, p)
 	}
 	return false, 0, err

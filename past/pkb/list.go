@@ -2,6 +2,7 @@ package pkb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -212,6 +213,9 @@ func (r *Registers) scanMajority(ctx context.Context, rt *route, q scanRequest) 
 		if err == nil {
 			return answers, c.Epoch, nil
 		}
+		if errors.Is(err, past.ErrDamaged) {
+			return nil, 0, fmt.Errorf("past: scan: %w", err)
+		}
 		if e := r.pause(ctx, attempt); e != nil {
 			return nil, 0, fmt.Errorf("past: scan: %w: %w", e, err)
 		}
@@ -256,7 +260,8 @@ func (r *Registers) scanOnce(ctx context.Context, rt *route, c *register.Configu
 	hedge := time.NewTicker(scanHedgeAfter)
 	defer hedge.Stop()
 	var got []scanAnswer
-	var failed error // of the member that failed last
+	var failed error // of the member that failed last, but for damage
+	damaged := 0
 	for {
 		var rep reply
 		select {
@@ -265,15 +270,22 @@ func (r *Registers) scanOnce(ctx context.Context, rt *route, c *register.Configu
 			another()
 			continue
 		}
-		if asked--; rep.err == nil {
+		asked--
+		switch {
+		case rep.err == nil:
 			got = append(got, rep.a)
-		} else {
+		case errors.Is(rep.err, past.ErrDamaged):
+			damaged++
+			another()
+		default:
 			failed = rep.err
 			another()
 		}
 		switch {
 		case len(got) >= c.Quorum():
 			return got, nil
+		case damaged > len(order)-c.Quorum():
+			return nil, fmt.Errorf("past/pkb: %d of %d members: %w", damaged, len(order), past.ErrDamaged)
 		case asked == 0:
 			return nil, failed
 		}

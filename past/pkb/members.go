@@ -55,7 +55,7 @@ type partition struct {
 	groups   [256]sync.Mutex
 	entering bool               // an enter goroutine runs; guarded by mu
 	lamented atomic.Int64       // when its damage was logged last, in ns since 1970
-	greeting *register.Greeting // nil if nothing of the partition is older than this run; guarded by mu
+	greeting *register.Greeting // nil if this disk is no active member; guarded by mu
 	copying  *copying           // a goroutine copies ahead; guarded by mu
 
 	// inMu is held while rows of an epoch that this disk has not entered are written; taken before mu.
@@ -109,7 +109,7 @@ func NewMembers(cfg MembersConfig) (*Members, error) {
 			return false
 		}
 		if c := p.m.Configuration(); c != nil && p.m.Active {
-			p.greeting = register.NewGreeting(c, cfg.Self.Member, m.greeter.boot)
+			p.greeting = m.newGreeting(c)
 		}
 		m.partitions[p.id] = p
 		return true

@@ -41,7 +41,7 @@ func (m *Members) handleScan(ctx context.Context, _ overlaywire.Peer, req rpc.Re
 	}
 	cursor, err := m.store.Iterate(ctx, rowKey(tagGroup, p.id, q.Epoch, q.Lower), rowKey(tagGroup, p.id, q.Epoch, q.Upper))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, m.damaged(p, "", err)
 	}
 	err = walk(cursor, p, &q, &a)
 	if e := cursor.Close(); err == nil && e != nil {

@@ -59,15 +59,21 @@ type Slot struct {
 // Genesis makes m an active member of a partition's first configuration. The caller has made sure, by a linearizable read of the
 // record that made it, that this is its genesis and that it has not been dropped since.
 func (m *Member) Genesis(l Lineage) {
-	m.Lineage, m.Epoch, m.Active, m.Fenced = l, l.Genesis.Epoch, true, false
+	m.Learn(l)
+	m.Epoch, m.Active, m.Fenced = l.Genesis.Epoch, true, false
 }
 
-// Learn replaces the lineage by a longer, verified one and reports whether it was longer. It fences nothing.
+// Learn replaces the lineage by a longer, verified one and reports whether it was longer. It fences nothing. The genesis of a
+// partition stays the same, and is not written again: others may be reading it.
 func (m *Member) Learn(l Lineage) bool {
-	if len(m.Lineage.Genesis.Members) > 0 && l.Epoch() <= m.Lineage.Epoch() {
+	switch {
+	case len(m.Lineage.Genesis.Members) == 0:
+		m.Lineage = l
+	case l.Epoch() <= m.Lineage.Epoch():
 		return false
+	default:
+		m.Lineage.Certificates = l.Certificates
 	}
-	m.Lineage = l
 	return true
 }
 
