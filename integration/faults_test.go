@@ -36,6 +36,7 @@ func long(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short")
 	}
+	enough(t)
 }
 
 // five is a ring of five that is whole.

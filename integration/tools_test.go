@@ -45,12 +45,27 @@ type endpoint struct {
 	files  int            // of a tree that the aws command line syncs
 }
 
+// enough skips what might not end before the test binary is stopped: go test gives a package ten minutes unless it is told otherwise,
+// and all of this takes longer. make test gives it the time, and with CI=true nothing is skipped.
+func enough(t *testing.T) {
+	t.Helper()
+	most := 3 * time.Minute // for one test
+	if cluster.Raced {
+		most *= 2
+	}
+	deadline, ok := t.Deadline()
+	if left := time.Until(deadline); ok && left < most && os.Getenv("CI") != "true" {
+		t.Skipf("%v left until -timeout: make test runs all", left.Round(time.Second))
+	}
+}
+
 // needs skips the test if a program is absent, or fails it where all are to be there.
 func needs(t *testing.T, programs ...string) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: no clients but those in Go")
 	}
+	enough(t)
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err == nil {
 			continue

@@ -3,3 +3,6 @@
 package cluster
 
 var raceFlag []string
+
+// Raced: see race.go.
+const Raced = false
