@@ -135,13 +135,13 @@ func TestAuditAfterKills(t *testing.T) {
 func TestAuditDuringStandstill(t *testing.T) {
 	long(t)
 	const bucket, stripes = "standstill", 6
-	r, gateway, l, base := audited(t, bucket, 30*time.Second)
+	r, gateway, l, _ := audited(t, bucket, 30*time.Second)
 	old := random(100 << 10)
 	_, err := put(t.Context(), r.Nodes[0].S3Client(), bucket, "key", old)
 	must(t, err)
 	l.acknowledged("key", sha256.Sum256(old))
 	cluster.WaitWhole(t, wholeMax, r.Nodes...)
-	base = liveBytes(t, r)
+	base := liveBytes(t, r)
 
 	u := halfUpload(t, presigned(t, gateway, bucket, "key", ""), stripes<<22, stripes<<22+1000)
 	wantLive(t, r, base, 3*(stripes-2)<<22)

@@ -3,5 +3,6 @@
 // Package cluster beneath runs the processes; package linearizability judges histories of concurrent requests.
 //
 // With -short only the tests in Go run, at small sizes. A client that is absent skips its tests by name, and fails them if CI=true:
-// `make clients` installs all. What might not end before -timeout is skipped, unless CI=true: make test gives all of it time. LARDER_SOAK=1 (make soak) gives everything the time it likes.
+// `make clients` installs all. What might not end before -timeout is skipped, unless CI=true: make test gives all of it time.
+// LARDER_SOAK=1 (make soak) gives everything the time it likes.
 package integration
