@@ -95,6 +95,9 @@ var lattice = []room{
 		tests: []string{"gateway/gatewaytest", "gateway/objects/pasttest"},
 		why:   "objects are records and stripes, kept through the interface Past: with past/node imported here no test could run without a ring"},
 
+	{path: "internal/sim", imports: []string{"pastry"}, pure: true,
+		why: "a simulation is a function of its seed: whatever else it saw of the world would make equal seeds unequal"},
+
 	{path: "bench", imports: []string{"auth/sigv4"},
 		why: "it loads any S3 server and must not know ours; the signer is no more than S3"},
 
