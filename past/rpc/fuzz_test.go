@@ -51,8 +51,8 @@ func FuzzServe(f *testing.F) {
 		if grown := int64(after.TotalAlloc - before.TotalAlloc); grown > roomBytes+int64(64*len(raw))+1<<20 {
 			t.Errorf("%d bytes made it set aside %d", len(raw), grown)
 		}
-		if len(p.room) != roomsMax || len(p.slots) != 0 {
-			t.Errorf("%d buffers, %d places taken", len(p.room), len(p.slots))
+		if len(p.room) != roomsMax || len(p.places.all) != 0 {
+			t.Errorf("%d buffers, %d places taken", len(p.room), len(p.places.all))
 		}
 		if s.Len() == 0 {
 			return

@@ -10,6 +10,7 @@ import (
 
 	"larder/past"
 	"larder/past/wire"
+	"larder/pastry"
 	overlaywire "larder/pastry/wire"
 )
 
@@ -80,13 +81,17 @@ func TestBadFrames(t *testing.T) {
 func TestEndlessFrames(t *testing.T) {
 	between(t, func(t *testing.T, a, b *end) {
 		b.answers(nil, nil, nil)
-		for range answering {
+		for range answeringPeer {
 			s := a.raw(t)
 			defer s.Cancel()
 			_, _ = s.Write([]byte{byte(kind), 0, 0, 0, 0, 0, 0x40, 0, 0}) // 4 MiB will follow
 		}
 		synctest.Wait()
 		begin := time.Now()
+		if !b.peers.places.take(t.Context(), pastry.NodeID{9}) || time.Since(begin) != 0 {
+			t.Errorf("another peer waited %v for a place", time.Since(begin))
+		}
+		b.peers.places.leave(pastry.NodeID{9})
 		if _, err := a.do(t, Call{Kind: kind}); err != nil {
 			t.Fatal(err)
 		}
@@ -109,17 +114,17 @@ func TestEndlessFrames(t *testing.T) {
 	})
 }
 
-// TestPlaces: no more than so many requests are answered at once; the others wait their turn.
+// TestPlaces: no more than so many requests of one peer are answered at once; the others wait their turn.
 func TestPlaces(t *testing.T) {
 	between(t, func(t *testing.T, a, b *end) {
-		begun, end := make(chan struct{}, 2*answering), make(chan struct{})
+		begun, end := make(chan struct{}, 2*answeringPeer), make(chan struct{})
 		b.handle(0, func(context.Context, overlaywire.Peer, Request) (any, []byte, error) {
 			begun <- struct{}{}
 			<-end
 			return nil, nil, nil
 		})
-		failed := make(chan error, 2*answering)
-		for range answering + 10 {
+		failed := make(chan error, 2*answeringPeer)
+		for range answeringPeer + 10 {
 			go func() {
 				_, err := a.do(t, Call{Kind: kind})
 				failed <- err
@@ -127,14 +132,42 @@ func TestPlaces(t *testing.T) {
 		}
 		synctest.Wait()
 		time.Sleep(time.Second)
-		if len(begun) != answering {
+		if len(begun) != answeringPeer {
 			t.Errorf("%d requests are being answered", len(begun))
 		}
 		close(end)
-		for range answering + 10 {
+		for range answeringPeer + 10 {
 			if err := <-failed; err != nil {
 				t.Error(err)
 			}
+		}
+	})
+}
+
+// TestPlacesOfAll: peers that take all places between them make others wait, and who gives up waiting leaves nothing behind.
+func TestPlacesOfAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlaces()
+		for i := range answering {
+			if !p.take(t.Context(), pastry.NodeID{byte(i / answeringPeer)}) {
+				t.Fatal("no place")
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for _, peer := range []byte{0, 200} { // one that has its share, and one that has none
+			if p.take(ctx, pastry.NodeID{peer}) {
+				t.Errorf("peer %d got a place beyond all", peer)
+			}
+		}
+		if len(p.peers) != answering/answeringPeer {
+			t.Errorf("%d peers are remembered", len(p.peers))
+		}
+		for i := range answering {
+			p.leave(pastry.NodeID{byte(i / answeringPeer)})
+		}
+		if len(p.all) != 0 || len(p.peers) != 0 {
+			t.Errorf("%d places are taken by %d peers", len(p.all), len(p.peers))
 		}
 	})
 }

@@ -80,7 +80,7 @@ type Peers struct {
 	ring     Ring
 	handlers [256]handler
 	self     overlaywire.Peer
-	slots    chan struct{} // one token per request being answered; senders wait, ctx ends the wait
+	places   places
 	// room are buffers for the data of large requests. Capacity roomsMax; nil where one was not made yet. Taken and given back by
 	// Serve, without waiting: whoever finds none reads into new memory, bit by bit.
 	room  chan []byte
@@ -107,12 +107,9 @@ const (
 	roomFrom  = 256 << 10
 )
 
-// answering is how many requests a node answers at once; further ones wait on their streams, which QUIC bounds.
-const answering = 256
-
 // NewPeers returns Peers of the node self. Handlers are registered before the first request.
 func NewPeers(ring Ring, self overlaywire.Peer) *Peers {
-	p := &Peers{ring: ring, self: self, slots: make(chan struct{}, answering), room: make(chan []byte, roomsMax)}
+	p := &Peers{ring: ring, self: self, places: newPlaces(), room: make(chan []byte, roomsMax)}
 	for range roomsMax {
 		p.room <- nil
 	}
@@ -240,12 +237,10 @@ func (p *Peers) local(ctx context.Context, call Call, answer any) ([]byte, error
 // Serve answers the request on s. It is what the overlay calls for each incoming stream.
 func (p *Peers) Serve(ctx context.Context, from overlaywire.Peer, s overlaywire.Stream) {
 	defer s.Cancel()
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	case <-ctx.Done():
+	if !p.places.take(ctx, from.Handle.ID) {
 		return
 	}
+	defer p.places.leave(from.Handle.ID)
 	_ = s.SetDeadline(time.Now().Add(requestMax))
 	var room []byte
 	defer func() {

@@ -94,8 +94,8 @@ func between(t *testing.T, test func(t *testing.T, a, b *end)) {
 			if n := e.rooms(); n != roomsMax {
 				t.Errorf("%d of %d buffers came back", n, roomsMax)
 			}
-			if len(e.peers.slots) != 0 {
-				t.Errorf("%d places are still taken", len(e.peers.slots))
+			if n, peers := len(e.peers.places.all), len(e.peers.places.peers); n != 0 || peers != 0 {
+				t.Errorf("%d places are still taken, by %d peers", n, peers)
 			}
 			_ = e.Close()
 		}
