@@ -29,14 +29,16 @@ func (n *Node) RTT(id NodeID) (time.Duration, bool) {
 	return time.Duration(n.peers[i].srtt) * time.Microsecond, true
 }
 
-// rto is how long to wait for an acknowledgement from id (RFC 6298 §2).
+// rto is how long to wait for an acknowledgement from id (RFC 6298 §2). RFC 6298 adds to the smoothed time at least the clock's
+// granularity; we add at least a quarter of it, since on a steady path the variation dwindles to nothing, and a wait that ends too soon
+// sends the message twice, at each hop.
 func (n *Node) rto(id NodeID) time.Duration {
 	i, ok := n.findPeer(id)
 	if !ok || n.peers[i].srtt == 0 {
 		return n.cfg.RTOInitial
 	}
 	p := &n.peers[i]
-	rto := time.Duration(p.srtt+4*p.rttvar) * time.Microsecond
+	rto := time.Duration(p.srtt+max(4*p.rttvar, p.srtt/4)) * time.Microsecond
 	return min(max(rto, n.cfg.RTOMin), n.cfg.RTOMax)
 }
 
