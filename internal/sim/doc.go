@@ -14,4 +14,5 @@
 //	ring.go      the true ring
 //	oracle.go    what every node's state should be
 //	hops.go      scenario: joins, then lookups                      Pastry §3.1, §3.2
+//	failures.go  scenario: many nodes fail at once                  Pastry §3.4
 package sim

@@ -64,6 +64,9 @@ func checkHops(t *testing.T, r *HopsResult) {
 	if r.Tables.Invalid > 0 || missing*100 > places {
 		t.Errorf("%d invalid entries; %d of %d places are empty that need not be", r.Tables.Invalid, missing, places)
 	}
+	if r.AtRest > 1 {
+		t.Errorf("%.2f messages a second and node at rest", r.AtRest)
+	}
 	if joins := uint64(r.Plan.Nodes - 1); r.Joins.Ready != joins || r.Joins.Messages < joins*10 {
 		t.Errorf("%d joins cost %d messages", r.Joins.Ready, r.Joins.Messages)
 	}
