@@ -40,7 +40,7 @@ mutations:
 
 # One package at a time: each runs several processes already.
 integration:
-	PATH="$(TESTPATH)" $(GO) test -p 1 -timeout 25m ./integration/...
+	PATH="$(TESTPATH)" $(GO) test -p 1 -timeout 30m ./integration/...
 
 bench: build ## the benchmarks of all packages, then the S3 table of docs/figures.md
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime 200ms $(UNITS)
