@@ -27,7 +27,6 @@ type network struct {
 type flight struct {
 	received pastry.Received
 	from, to int32
-	life     uint16 // of the node from, when it sent
 }
 
 // delay is how long the next message from a to b will take.
@@ -55,7 +54,7 @@ func (w *network) takeOff(from, to int32, self pastry.NodeHandle, m *pastry.Mess
 	handles := append(f.received.Message.Handles[:0], m.Handles...)
 	f.received = pastry.Received{From: self, Message: *m}
 	f.received.Message.Handles = handles
-	f.from, f.to, f.life = from, to, self.Port
+	f.from, f.to = from, to
 	return i
 }
 

@@ -218,6 +218,11 @@ func TestOraclesSeeCrashes(t *testing.T) {
 	if err := s.CheckLeafs(); err != nil || s.Ready() != 24 {
 		t.Errorf("after a restart %d are ready: %v", s.Ready(), err)
 	}
+	s.Crash(3)
+	s.Restart(3, 0)
+	if s.CheckTables(1).Invalid == 0 {
+		t.Error("entries with the address of node 3's last life pass")
+	}
 }
 
 // TestLeafOracleSeesEachSide takes the truth's word instead of a node's: with a place on the ring that no node knows of, or one
