@@ -13,7 +13,7 @@ func TestFailures(t *testing.T) {
 	}
 	plan, seed := DefaultFailures(size), setting("LARDER_SIM_SEED", 1)
 	if testing.Short() {
-		plan.Ring.Lookups, plan.Ring.Settle, plan.Repair = 400, time.Minute, 5*time.Minute
+		plan.Ring.Lookups, plan.Ring.Settle, plan.Repair = 300, time.Minute, 2*time.Minute
 	}
 	r, err := Failures(New(ForHops(plan.Ring, seed, NewSphere(100*time.Millisecond))), plan)
 	if err != nil {
