@@ -48,7 +48,7 @@ func TestListedThroughChanges(t *testing.T) {
 	c.whole(5)
 	c.bucket(testBucket)
 	s := &churned{c: c, keys: map[string]*expectation{}}
-	ctx, cancel := context.WithTimeout(t.Context(), length+30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), length+90*time.Second)
 	defer cancel()
 	var work sync.WaitGroup
 	work.Go(func() { // long enough to have seen something, on a busy machine too
@@ -223,10 +223,12 @@ func (s *churned) change(ctx context.Context, rnd *rand.Rand) {
 			}
 		}
 		if rnd.Intn(4) > 0 {
-			n.registers.copyAhead(ctx, rt, &want)
+			ahead, cancel := context.WithTimeout(ctx, 2*time.Second)
+			n.registers.copyAhead(ahead, rt, &want)
+			cancel()
 			time.Sleep(time.Duration(rnd.Intn(100)) * time.Millisecond)
 		}
-		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		try, cancel := context.WithTimeout(ctx, 15*time.Second)
 		if err := n.registers.change(try, rt, want); err == nil {
 			s.changes.Add(1)
 		}
@@ -235,10 +237,13 @@ func (s *churned) change(ctx context.Context, rnd *rand.Rand) {
 	}
 }
 
-// harm cuts nodes off, and kills them and starts them again, one at a time.
+// harm cuts nodes off, and kills them and starts them again, one at a time. On a slow machine it lets a change come through in between.
 func (s *churned) harm(ctx context.Context, t *testing.T, rnd *rand.Rand) {
 	for ctx.Err() == nil {
-		time.Sleep(time.Duration(100+rnd.Intn(300)) * time.Millisecond)
+		changes, pause := s.changes.Load(), time.Duration(100+rnd.Intn(300))*time.Millisecond
+		for begin := time.Now(); ctx.Err() == nil && (time.Since(begin) < pause || s.changes.Load() == changes && time.Since(begin) < 4*time.Second); {
+			time.Sleep(10 * time.Millisecond)
+		}
 		i := 1 + rnd.Intn(7)
 		n := s.c.node(i)
 		if rnd.Intn(2) == 0 {
