@@ -3,6 +3,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -179,15 +180,14 @@ func exchange(ctx context.Context, call Call, body []byte, answer any, open func
 	defer s.Cancel()
 	stop := context.AfterFunc(ctx, s.Cancel)
 	defer stop()
-	if err := wire.Write(s, call.Kind, body, call.Data...); err != nil {
-		return nil, err
+	said := wire.Write(s, call.Kind, body, call.Data...)
+	if said == nil {
+		said = s.CloseWrite()
 	}
-	if err := s.CloseWrite(); err != nil {
-		return nil, err
-	}
+	// Who answers stops listening. If that came before the end of what is said here, the answer is there all the same.
 	f, err := wire.Read(s, call.Into)
 	if err != nil {
-		return nil, err
+		return nil, cmp.Or(said, err)
 	}
 	return finish(f, answer)
 }
