@@ -302,7 +302,11 @@ func TestPaused(t *testing.T) {
 	l := newLedger()
 	must(t, r.Nodes[3].Pause())
 	var worst time.Duration
-	for begin, i := time.Now(), 0; time.Since(begin) < 25*time.Second; i++ {
+	length := 25 * time.Second
+	if cluster.Soak() {
+		length = time.Minute
+	}
+	for begin, i := time.Now(), 0; time.Since(begin) < length; i++ {
 		size := []int{100, 30_000, 300_000}[i%3]
 		if i%30 == 2 || cluster.Soak() && i%3 == 2 {
 			size = 6 << 20 // few: what is written meanwhile has to be moved twice until the ring is whole
